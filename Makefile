@@ -1,0 +1,57 @@
+# Each target sets up what it needs: a fresh clone wants only make and Python 3.11.
+
+PYTHON ?= python3
+VENV   ?= .venv
+SMOKE  ?=
+ARGS   ?=
+
+BIN       := $(VENV)/bin
+INSTALL   := $(BIN)/python -m pip install --constraint constraints.txt
+BENCHES   := $(filter-out bench/__init__.py bench/meter.py bench/record.py, \
+                          $(sort $(wildcard bench/*.py)))
+INSTALLED_BY := pyproject.toml constraints.txt
+
+.PHONY: help demo test lint bench meter clean
+.DEFAULT_GOAL := help
+
+help:  ## print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
+	@echo "  Variables: PYTHON=python3.12  VENV=.venv  SMOKE=1 (demo)  ARGS='-k name' (test)"
+
+demo: $(VENV)/.demo-ready  ## train a small model and show it (SMOKE=1: half a minute)
+	$(BIN)/folio demo $(if $(SMOKE),--smoke)
+
+test: $(VENV)/.test-ready  ## run the tests: CPU only, offline
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.test-ready  ## check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: $(VENV)/.test-ready  ## run every benchmark in its quick form
+	@set -e; for script in $(BENCHES); do \
+	    echo "== $$script --quick"; $(BIN)/python $$script --quick; \
+	done
+
+meter: $(VENV)/.test-ready  ## print the largest files, classes and functions
+	@$(BIN)/python bench/meter.py
+
+clean:  ## remove caches and build leftovers (keeps .venv/ and runs/)
+	rm -rf build dist .pytest_cache .ruff_cache .hypothesis src/*.egg-info
+	find src tests bench -name __pycache__ -prune -exec rm -rf {} +
+
+# `python -m venv` installs pip last, so a half-made environment is made again.
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "Folio needs Python 3.11 or newer, and '$(PYTHON)' is not:" \
+	         "name another with PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# A stamp is newer than what it was installed from, so a second run starts at once.
+$(VENV)/.demo-ready: $(INSTALLED_BY) | $(BIN)/pip
+	$(INSTALL) --editable '.[fast]'
+	@touch $@
+
+$(VENV)/.test-ready: $(INSTALLED_BY) | $(BIN)/pip
+	$(INSTALL) --editable '.[fast,parquet,dev]'
+	@touch $@

@@ -1,0 +1,121 @@
+"""From scores to a choice: temperature, top-k, top-p, min-p, repetition penalty."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from folio.config import UserError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen. One value for the sampler and whoever scores it."""
+
+    temperature: float = 1.0  # 0: greedy
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.temperature >= 0:
+            raise UserError(f"temperature = {self.temperature}: must be 0 or more")
+        if self.top_k is not None and self.top_k < 1:
+            raise UserError(f"top_k = {self.top_k}: must be at least 1")
+        for name in ("top_p", "min_p"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise UserError(f"{name} = {value}: must lie in (0, 1]")
+        if not self.repetition_penalty > 0:
+            raise UserError(
+                f"repetition_penalty = {self.repetition_penalty}: must be above 0"
+            )
+
+
+GREEDY = Sampling(temperature=0.0)
+
+
+def penalize_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+    """Divide positive and multiply negative scores of tokens seen before.
+
+    logits (B, V), seen bool (B, V) (Keskar et al. 2019, section 4.1).
+
+    >>> seen = torch.tensor([[True, True, False]])
+    >>> penalize_repetition(torch.tensor([[2.0, -2.0, 2.0]]), seen, 2.0)
+    tensor([[ 1., -4.,  2.]])
+    """
+    punished = torch.where(logits > 0, logits / penalty, logits * penalty)
+    return torch.where(seen, punished, logits)
+
+
+def keep_top_k(logits: Tensor, k: int) -> Tensor:
+    """Only the k highest scores survive (Fan et al. 2018); ties at the edge too.
+
+    >>> keep_top_k(torch.tensor([[1.0, 3.0, 2.0]]), 2)
+    tensor([[-inf, 3., 2.]])
+    """
+    edge = logits.topk(min(k, logits.shape[-1]), dim=-1).values[..., -1:]
+    return logits.masked_fill(logits < edge, float("-inf"))
+
+
+def keep_top_p(logits: Tensor, p: float) -> Tensor:
+    """The smallest set of likeliest tokens whose probability reaches p.
+
+    The token that crosses p stays (Holtzman et al. 2020, section 3.1).
+
+    >>> kept = keep_top_p(torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log(), 0.7)
+    >>> kept.isfinite()
+    tensor([[ True,  True, False, False]])
+    """
+    ordered, order = logits.sort(descending=True, dim=-1)
+    probability = ordered.softmax(-1)
+    before = probability.cumsum(-1) - probability  # what the likelier ones sum to
+    dropped = (before >= p).scatter(-1, order, before >= p)
+    return logits.masked_fill(dropped, float("-inf"))
+
+
+def keep_min_p(logits: Tensor, p: float) -> Tensor:
+    """Tokens at least p times as likely as the likeliest (Nguyen et al. 2024).
+
+    >>> kept = keep_min_p(torch.tensor([[0.6, 0.3, 0.1]]).log(), 0.25)
+    >>> kept.isfinite()
+    tensor([[ True,  True, False]])
+    """
+    probability = logits.softmax(-1)
+    edge = p * probability.amax(-1, keepdim=True)
+    return logits.masked_fill(probability < edge, float("-inf"))
+
+
+def adjust(logits: Tensor, sampling: Sampling, seen: Tensor | None = None) -> Tensor:
+    """The scores that are really sampled from: (B, V) -> (B, V), fp32.
+
+    Order: repetition penalty, temperature, then the cuts, each on what the last left.
+    """
+    logits = logits.float()
+    if sampling.repetition_penalty != 1.0 and seen is not None:
+        logits = penalize_repetition(logits, seen, sampling.repetition_penalty)
+    if sampling.temperature not in (0.0, 1.0):
+        logits = logits / sampling.temperature
+    if sampling.top_k is not None:
+        logits = keep_top_k(logits, sampling.top_k)
+    if sampling.top_p is not None:
+        logits = keep_top_p(logits, sampling.top_p)
+    if sampling.min_p is not None:
+        logits = keep_min_p(logits, sampling.min_p)
+    return logits
+
+
+def choose(
+    logits: Tensor,
+    sampling: Sampling,
+    generator: torch.Generator | None = None,
+    seen: Tensor | None = None,
+) -> Tensor:
+    """One token per row: logits (B, V) -> (B,). Greedy takes the first of equals."""
+    logits = adjust(logits, sampling, seen)
+    if sampling.temperature == 0.0:
+        return logits.argmax(-1)
+    return torch.multinomial(logits.softmax(-1), 1, generator=generator).squeeze(-1)

@@ -1,0 +1,51 @@
+"""AdamW: steps of even size in every direction, and decay apart from the gradient."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from folio.optim.groups import decay_groups
+
+
+def adamw_step(
+    parameter: Tensor,
+    gradient: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    step: int,
+    *,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.95),
+    eps: float = 1e-8,
+    weight_decay: float = 0.1,
+) -> None:
+    """One update, in place, of one tensor (Loshchilov & Hutter 2019, algorithm 2).
+
+    `mean` and `square` are the running averages of the gradient and its square;
+    `step` counts from 1. `torch.optim.AdamW`, which training uses, does the same.
+
+    >>> p, m, s = torch.ones(1), torch.zeros(1), torch.zeros(1)
+    >>> adamw_step(p, torch.tensor([5.0]), m, s, 1, lr=0.1, weight_decay=0.0)
+    >>> p  # the first step has size lr, however large the gradient
+    tensor([0.9000])
+    """
+    parameter.mul_(1 - lr * weight_decay)
+    mean.lerp_(gradient, 1 - betas[0])
+    square.lerp_(gradient.square(), 1 - betas[1])
+    mean_hat = mean / (1 - betas[0] ** step)  # the averages began at zero: undo that
+    square_hat = square / (1 - betas[1] ** step)
+    parameter.sub_(lr * mean_hat / (square_hat.sqrt() + eps))
+
+
+def adamw(
+    model: nn.Module,
+    lr: float = 3e-4,
+    *,
+    weight_decay: float = 0.1,
+    betas: tuple[float, float] = (0.9, 0.95),
+    eps: float = 1e-8,
+) -> torch.optim.AdamW:
+    """torch's fused AdamW over `model`: decay on matrices, none on vectors."""
+    groups = decay_groups(model, weight_decay)
+    return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)

@@ -1,0 +1,304 @@
+"""Pretraining: assemble the parts that the recipe names, then call `train`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from folio.config import UserError
+from folio.data.text import TextStream
+from folio.data.tokens import Tokens
+from folio.evals.perplexity import perplexity
+from folio.files import exclusive
+from folio.infer.sampling import Sampling
+from folio.model.config import ModelConfig
+from folio.model.count import count_parameters, flops_per_token
+from folio.model.decoder import Decoder
+from folio.model.store import save_model
+from folio.objectives.next_token import next_token
+from folio.optim.adamw import adamw
+from folio.optim.schedule import make_schedule
+from folio.runtime import find_device, init_distributed, seed_everything
+from folio.stages.prepare import prepare_tokenizer, prepare_tokens
+from folio.stages.recipe import PretrainRecipe
+from folio.text.tokenizer import Tokenizer
+from folio.training import hooks
+from folio.training.learner import Learner
+from folio.training.log import JsonLines, Sink, TensorBoard, Wandb, read_rows
+from folio.training.loop import Hook, train
+from folio.training.progress import Display
+from folio.training.run import Clock, Progress, Run, finish_run, open_run, rewind
+from folio.training.signals import Interrupted, stop_on_signal
+from folio.training.snapshot import newest_snapshot, restore
+
+Say = Callable[[str], None]
+
+
+def pretrain(
+    recipe: PretrainRecipe,
+    folder: Path,
+    *,
+    resume: bool = False,
+    extra_hooks: Callable[[Learner, Tokenizer], list[Hook]] | None = None,
+    say: Say = print,
+) -> Run:
+    """Train a decoder on text; everything it leaves behind lies in `folder`.
+
+    With `resume`, an interrupted run goes on bit for bit where its newest whole
+    snapshot ends. `extra_hooks` are called after evaluation, before saving.
+    """
+    rank, world = init_distributed()
+    if rank:
+        say = _silent
+    with exclusive(folder) if rank == 0 else nullcontext():
+        run = open_run(folder, recipe, resume=resume, command=_command())
+        say(f"run {folder}")
+        tokenizer = prepare_tokenizer(recipe, run, say)
+        train_tokens, val_tokens = prepare_tokens(recipe, tokenizer, run, say)
+        seed_everything(recipe.seed)
+        learner = make_learner(recipe, tokenizer.vocab_size)
+        stream = TextStream(
+            train_tokens,
+            batch=recipe.train.batch,
+            length=recipe.length,
+            seed=recipe.seed,
+            rank=rank,
+            world=world,
+            order=recipe.data.order,
+        )
+        describe(run, recipe, learner, tokenizer, train_tokens, val_tokens, say)
+        progress = Progress()
+        snapshot = newest_snapshot(run.snapshots, say) if resume else None
+        if snapshot is not None:
+            restore(snapshot, learner)
+            stream.load_state_dict(snapshot.state["stream"])
+            progress = Progress(**snapshot.state["progress"])
+            say(f"going on from {snapshot.path.name}")
+        elif resume:
+            say("no snapshot yet: starting from the beginning")
+        rewind(run, learner.step)
+        _learn(
+            recipe, run, learner, stream, progress, tokenizer, val_tokens, extra_hooks
+        )
+        return run
+
+
+def make_learner(recipe: PretrainRecipe, vocab_size: int) -> Learner:
+    """The decoder and optimizer that the recipe describes, freshly initialized."""
+    config = fill_vocab(recipe.model, vocab_size)
+    model = Decoder(config).to(find_device(recipe.train.device))
+    optim = recipe.optim
+    return Learner(
+        model,
+        adamw(
+            model,
+            optim.lr,
+            weight_decay=optim.weight_decay,
+            betas=(optim.beta1, optim.beta2),
+            eps=optim.eps,
+        ),
+        make_schedule(optim.schedule, optim.warmup, recipe.train.steps, optim.floor),
+        max_norm=recipe.train.max_norm or None,
+        precision=recipe.train.precision,
+        on_nonfinite=recipe.train.on_nonfinite,
+    )
+
+
+def fill_vocab(config: ModelConfig, vocab_size: int) -> ModelConfig:
+    """The tokenizer decides the vocabulary; a recipe may only ask for a larger one."""
+    if 0 < config.vocab_size < vocab_size:
+        raise UserError(
+            f"model.vocab_size = {config.vocab_size}, but the tokenizer has "
+            f"{vocab_size} tokens; leave it out, or make it at least that"
+        )
+    return replace(config, vocab_size=max(config.vocab_size, vocab_size))
+
+
+def describe(
+    run: Run,
+    recipe: PretrainRecipe,
+    learner: Learner,
+    tokenizer: Tokenizer,
+    train_tokens: Tokens,
+    val_tokens: Tokens,
+    say: Say,
+) -> None:
+    """Write the facts of the run to run.json, and say the main ones."""
+    counts = count_parameters(learner.model.config)
+    run.update_info(
+        parameters=counts,
+        flops_per_token=flops_per_token(learner.model.config, recipe.length),
+        tokenizer={
+            "kind": tokenizer.name,
+            "vocab_size": tokenizer.vocab_size,
+            "fingerprint": tokenizer.fingerprint,
+        },
+        data={
+            "name": recipe.data.path or recipe.data.corpus,
+            "train_tokens": len(train_tokens),
+            "val_tokens": len(val_tokens),
+            "train_bytes": train_tokens.text_bytes,
+            "val_bytes": val_tokens.text_bytes,
+            "fingerprint": train_tokens.fingerprint,
+        },
+    )
+    say(
+        f"{counts['total']:,} parameters; {len(train_tokens):,} tokens to train on, "
+        f"{len(val_tokens):,} held out; vocabulary {tokenizer.vocab_size:,}; "
+        f"{learner.device}, {recipe.train.precision}"
+    )
+
+
+def _learn(
+    recipe: PretrainRecipe,
+    run: Run,
+    learner: Learner,
+    stream: TextStream,
+    progress: Progress,
+    tokenizer: Tokenizer,
+    val_tokens: Tokens,
+    extra_hooks: Callable[[Learner, Tokenizer], list[Hook]] | None,
+) -> None:
+    """Train to the end, or until asked to stop."""
+    steps, main = recipe.train.steps, stream.rank == 0
+    clock = Clock(progress)
+    sinks = _sinks(recipe, run) if main else []
+
+    def measure() -> dict[str, float]:
+        return perplexity(
+            learner.model,
+            val_tokens,
+            recipe.length,
+            recipe.train.eval_batch,
+            learner.autocast,
+        )
+
+    def state() -> dict[str, Any]:
+        clock.read()
+        return {"stream": stream.state_dict(), "progress": progress.state_dict()}
+
+    try:
+        with stop_on_signal() as stop:
+            log = hooks.LogMetrics(sinks, clock, recipe.log.every, steps)
+            watch = _watching_hooks(recipe, run, tokenizer, val_tokens)
+            if extra_hooks is not None:
+                watch += extra_hooks(learner, tokenizer)
+            evaluate = hooks.evaluate(
+                measure,
+                sinks,
+                clock,
+                progress,
+                run,
+                every=recipe.train.eval_every,
+                last=steps,
+            )
+            save = hooks.save(
+                run,
+                state,
+                progress,
+                stop,
+                every=recipe.train.save_every,
+                last=steps,
+                keep=recipe.train.keep,
+            )
+            if learner.step == 0 and main:
+                for hook in watch:
+                    hook(learner, {})
+            beside = [log, evaluate, *watch, save, log.resume_clock] if main else []
+            train(
+                learner,
+                stream,
+                next_token,
+                steps=steps,
+                accumulate=recipe.train.accumulate,
+                hooks=beside,
+            )
+    except BaseException as error:
+        if main:
+            status = "interrupted" if isinstance(error, Interrupted) else "failed"
+            finish_run(run, status, learner.step)
+        raise
+    finally:
+        for sink in sinks:
+            sink.close()
+    if main:
+        _finish(run, learner, progress, clock)
+
+
+def _watching_hooks(
+    recipe: PretrainRecipe, run: Run, tokenizer: Tokenizer, val_tokens: Tokens
+) -> list[Hook]:
+    """Samples and attention against steps."""
+    options, last = recipe.sample, recipe.train.steps
+    sampling = Sampling(options.temperature, top_k=options.top_k, top_p=options.top_p)
+    sentence = options.attention or _first_words(tokenizer, val_tokens)
+    return [
+        hooks.sample(
+            tokenizer,
+            options.prompts,
+            sampling,
+            options.max_new_tokens,
+            run,
+            every=options.every,
+            last=last,
+        ),
+        hooks.record_attention(
+            tokenizer,
+            sentence,
+            min(32, recipe.model.max_seq_len),
+            run,
+            every=options.every,
+            last=last,
+        ),
+    ]
+
+
+def _first_words(tokenizer: Tokenizer, tokens: Tokens) -> str:
+    """The beginning of the held-out text, for the figures."""
+    return tokenizer.decode(tokens[: min(32, len(tokens))], special=False)
+
+
+def _sinks(recipe: PretrainRecipe, run: Run) -> list[Sink]:
+    sinks: list[Sink] = [JsonLines(run.metrics), Display(recipe.train.steps)]
+    if recipe.log.tensorboard:
+        sinks.append(TensorBoard(run.folder / "tensorboard"))
+    if recipe.log.wandb:
+        sinks.append(Wandb(run.folder, recipe.name, asdict(recipe)))
+    return sinks
+
+
+def _finish(run: Run, learner: Learner, progress: Progress, clock: Clock) -> None:
+    """Keep the final weights if none were measured, and write the results down."""
+    if progress.best_step is None:
+        save_model(learner.model, run.model)
+    rows = read_rows(run.metrics)
+    final = next((row for row in reversed(rows) if "val_loss" in row), {})
+    best = next((row for row in rows if row["step"] == progress.best_step), {})
+    finish_run(
+        run,
+        "finished",
+        learner.step,
+        results={
+            "val_loss": best.get("val_loss"),
+            "val_perplexity": best.get("val_perplexity"),
+            "val_bits_per_byte": best.get("val_bits_per_byte"),
+            "final_val_loss": final.get("val_loss"),
+            "best_step": progress.best_step,
+            "seconds": round(clock.read(), 2),
+            "tokens": learner.denominator,
+        },
+    )
+
+
+def _command() -> str:
+    """The command that made the run, as one would type it again."""
+    return " ".join(["folio", *(shlex.quote(part) for part in sys.argv[1:])])
+
+
+def _silent(text: str) -> None:
+    """What ranks other than the first say."""

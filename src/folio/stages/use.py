@@ -1,0 +1,98 @@
+"""Using a run: write on from a prompt, measure on held-out text."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from folio.config import UserError, build, nearest, read_toml
+from folio.data.corpora import open_corpus
+from folio.data.shards import open_shards
+from folio.data.tokens import Tokens
+from folio.evals.perplexity import perplexity
+from folio.infer.generate import generate_text
+from folio.infer.sampling import Sampling
+from folio.model.decoder import Decoder
+from folio.model.store import load_model
+from folio.runtime import find_device
+from folio.stages.prepare import shard_folder
+from folio.stages.recipe import PretrainRecipe
+from folio.text.tokenizer import Tokenizer
+from folio.training.run import Run
+
+
+def load_run(folder: Path, device: str = "auto") -> tuple[Decoder, Tokenizer]:
+    """The model and tokenizer that a run made."""
+    model_folder = Run(folder).model
+    if not model_folder.is_dir():
+        raise UserError(f"{folder} holds no run: {model_folder} is missing")
+    model = load_model(model_folder, find_device(device))
+    tokenizer = Tokenizer.load(model_folder)
+    if tokenizer.vocab_size > model.config.vocab_size:
+        raise UserError(
+            f"{model_folder}: the tokenizer has {tokenizer.vocab_size} tokens, the "
+            f"model only {model.config.vocab_size}; they don't belong together"
+        )
+    return model, tokenizer
+
+
+def write_on(options: argparse.Namespace) -> None:
+    """`folio generate`: print the prompt and what follows, as it is chosen."""
+    sampling = Sampling(
+        options.temperature,
+        options.top_k,
+        options.top_p,
+        options.min_p,
+        options.repetition_penalty,
+    )
+    model, tokenizer = load_run(options.run, options.device)
+    for number in range(options.samples):
+        if number:
+            print("\n" + "-" * 40)
+        print(options.prompt, end="", flush=True)
+        for piece in generate_text(
+            model,
+            tokenizer,
+            options.prompt,
+            options.max_new_tokens,
+            sampling=sampling,
+            seed=options.seed + number,
+        ):
+            print(piece, end="", flush=True)
+        print()
+
+
+def evaluate_run(folder: Path, task: str, path: str | None, device: str) -> None:
+    """`folio eval`: measure a run's model, on its own held-out text or on another."""
+    if task != "perplexity":
+        raise UserError(f"unknown task {task!r}{nearest(task, ['perplexity'])}")
+    model, tokenizer = load_run(folder, device)
+    run = Run(folder)
+    recipe = build(PretrainRecipe, read_toml(run.recipe))
+    if path is None:
+        tokens = open_shards(shard_folder(recipe, run), "validation", tokenizer)
+    else:
+        tokens = encode_file(path, tokenizer)
+    start = time.perf_counter()
+    metrics = perplexity(model, tokens, recipe.length, recipe.train.eval_batch)
+    seconds = time.perf_counter() - start
+    print(f"{len(tokens):,} tokens of {path or 'held-out text'} in {seconds:.1f} s")
+    for name, value in metrics.items():
+        print(f"{name:20} {value:.4f}")
+
+
+def encode_file(path: str, tokenizer: Tokenizer) -> Tokens:
+    """A text of the user's, encoded in memory."""
+    ids: list[int] = []
+    text_bytes = documents = 0
+    for document in open_corpus(path).documents():
+        ids += [*tokenizer.encode(document), tokenizer.end_of_text]
+        text_bytes += len(document.encode())
+        documents += 1
+    return Tokens.from_ids(
+        ids,
+        vocab_size=tokenizer.vocab_size,
+        documents=documents,
+        text_bytes=text_bytes,
+    )

@@ -1,0 +1,270 @@
+"""Byte-level byte-pair encoding (GPT-2, Radford et al. 2019), the readable way.
+
+Two ideas on top of word_bpe.py's algorithm:
+
+1. Words are spelled as UTF-8 bytes. 256 symbols spell everything, so there is no
+   unknown character, and no symbol for the end of a word is needed:
+2. `split` cuts the text into words that keep their white space, by a fixed pattern.
+   No token crosses a cut.
+
+fast_bpe.py and compiled.py give equal results sooner; tests hold them to it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import regex
+
+from folio.config import UserError
+from folio.text import word_bpe
+from folio.text.byte_level import show_bytes
+from folio.text.tokenizer import (
+    SPECIAL_TOKENS,
+    Tokenizer,
+    is_id,
+    to_bytes,
+)
+from folio.text.word_bpe import CACHED_WORDS, LONG_WORD, merge_word
+
+# What GPT-2 (2019) and GPT-4 (cl100k, 2023) call a word. Both keep the space before a
+# word with it and cut English contractions. GPT-4 also lets any one character that is
+# no letter lead a word ("\tdef", "(self"), takes digits by three and newlines by runs.
+PATTERNS = {
+    "gpt2": r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+"
+    r"|\s+(?!\S)|\s+",
+    "gpt4": r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+}
+# Where both patterns cut, whatever stands around: behind a run of letters or digits,
+# and between a symbol and a blank. Neither side looks across such a place.
+SAFE_CUT = r"\p{L}(?=\P{L})|\p{N}(?=\P{N})|[^\s\p{L}\p{N}](?=[^\S\r\n])"
+_LAST_SAFE_CUT = regex.compile(f"(?r){SAFE_CUT}")  # (?r) searches from the end
+
+
+def split(text: str, pattern: str = "gpt4") -> list[str]:
+    """Cut `text` into words; joined, they are the text again.
+
+    >>> split("I'll pay 1234 now", "gpt4")
+    ['I', "'ll", ' pay', ' ', '123', '4', ' now']
+    >>> split("I'll pay 1234 now", "gpt2")
+    ['I', "'ll", ' pay', ' 1234', ' now']
+    """
+    return regex.findall(PATTERNS[pattern], text)
+
+
+def safe_cut(text: str) -> int:
+    """The last place p with split(text + more) == split(text[:p]) + split(rest).
+
+    0 if there is none: the text is one unbroken run so far.
+
+    >>> safe_cut("one two")
+    3
+    """
+    match = _LAST_SAFE_CUT.search(text)
+    return match.end() if match else 0
+
+
+def learn_merges(
+    word_counts: Mapping[bytes, int], num_merges: int
+) -> list[tuple[bytes, bytes]]:
+    """The classic algorithm over words that are spelled as single bytes.
+
+    >>> learn_merges({b"low": 5, b"lower": 2, b"newer": 4}, 3)
+    [(b'o', b'w'), (b'l', b'ow'), (b'e', b'r')]
+    """
+    return word_bpe.learn_merges(spell(word_counts), num_merges)
+
+
+def spell(word_counts: Mapping[bytes, int]) -> dict[tuple[bytes, ...], int]:
+    """Words as tuples of single bytes.
+
+    >>> spell({b"low": 5})
+    {(b'l', b'o', b'w'): 5}
+    """
+    single = [bytes([byte]) for byte in range(256)]
+    return {
+        tuple([single[byte] for byte in word]): count
+        for word, count in word_counts.items()
+    }
+
+
+class BPETokenizer(Tokenizer):
+    """Byte-level BPE. Trained here, the ids are: bytes, merges in order, specials.
+
+    >>> tokenizer = BPETokenizer.train(["the cat, the hat"], vocab_size=265)
+    >>> [tokenizer.token_bytes(i) for i in tokenizer.encode(" the hat")]
+    [b' the', b' ', b'hat']
+    """
+
+    name = "bpe"
+
+    def __init__(
+        self,
+        merges: Iterable[tuple[bytes, bytes]],
+        pattern: str = "gpt4",
+        special_tokens: Sequence[str] | Mapping[str, int] = SPECIAL_TOKENS,
+        vocab: Mapping[bytes, int] | None = None,
+    ):
+        """`vocab` gives the ids of ordinary tokens where they are not in that order."""
+        if pattern not in PATTERNS:
+            raise UserError(f"pattern = {pattern!r}: choose one of {list(PATTERNS)}")
+        self.pattern = pattern
+        self.merges = list(merges)
+        if vocab is None:
+            pieces = [bytes([byte]) for byte in range(256)]
+            pieces += [left + right for left, right in self.merges]
+            vocab = {piece: index for index, piece in enumerate(pieces)}
+        if not isinstance(special_tokens, Mapping):
+            if len(set(special_tokens)) < len(special_tokens):
+                raise UserError(f"special_tokens = {special_tokens!r}: one comes twice")
+            special_tokens = {t: len(vocab) + i for i, t in enumerate(special_tokens)}
+        self._set_vocab(dict(vocab), dict(special_tokens))
+        self._split = regex.compile(PATTERNS[pattern]).findall
+        self._cache: dict[str, list[int]] = {}
+
+    def _set_vocab(self, vocab: dict[bytes, int], special: dict[str, int]) -> None:
+        """Check that everything fits together, and number the merges."""
+        size = len(vocab) + len(special)
+        taken = [*vocab.values(), *special.values()]
+        if not all(map(is_id, taken)) or sorted(taken) != list(range(size)):
+            raise UserError(f"vocabulary: ids must be 0..{size - 1}, each once")
+        pieces = [b""] * size
+        for piece, index in vocab.items():
+            pieces[index] = piece
+        self._set_pieces(pieces, special)
+        for byte in range(256):
+            if bytes([byte]) not in vocab:
+                raise UserError(f"vocabulary: byte 0x{byte:02X} has no token")
+        # A merge may use only bytes and what earlier merges made, so none is circular.
+        made = {bytes([byte]) for byte in range(256)}
+        self._ranks: dict[tuple[int, int], int] = {}
+        self._merged: dict[tuple[int, int], int] = {}
+        for rank, (left, right) in enumerate(self.merges):
+            shown = f"merge {rank}, {show_bytes(left)!r} + {show_bytes(right)!r}"
+            if left not in made or right not in made:
+                raise UserError(f"{shown}: a part is made by no earlier merge")
+            if left + right not in vocab:
+                raise UserError(f"{shown}: the result is not in the vocabulary")
+            made.add(left + right)
+            pair = vocab[left], vocab[right]
+            if pair in self._ranks:
+                raise UserError(f"{shown}: comes twice")
+            self._ranks[pair] = rank
+            self._merged[pair] = vocab[left + right]
+        if len(made) < len(vocab):
+            lost = next(piece for piece in vocab if piece not in made)
+            raise UserError(f"vocabulary entry {show_bytes(lost)!r}: no merge makes it")
+        self._byte_ids = [vocab[bytes([byte])] for byte in range(256)]
+
+    @classmethod
+    def train(
+        cls,
+        files_or_texts: Iterable[str | Path],
+        vocab_size: int,
+        *,
+        pattern: str = "gpt4",
+        special_tokens: Sequence[str] = SPECIAL_TOKENS,
+        processes: int = 1,
+        readable: bool = False,
+    ) -> BPETokenizer:
+        """Learn `vocab_size` tokens, 256 bytes and the special tokens among them.
+
+        A `Path` is a file, read piece by piece; a `str` is a text itself. A text too
+        small for so many merges gives fewer: `vocab_size` of the result is what it
+        has. `readable=True` learns with the plain functions of this file.
+        """
+        from folio.text.fast_bpe import fast_training
+        from folio.text.word_counts import count_words
+
+        num_merges = vocab_size - 256 - len(special_tokens)
+        if num_merges < 0:
+            raise UserError(
+                f"vocab_size = {vocab_size}: 256 bytes and {len(special_tokens)} "
+                f"special tokens need at least {256 + len(special_tokens)}"
+            )
+        if pattern not in PATTERNS:
+            raise UserError(f"pattern = {pattern!r}: choose one of {list(PATTERNS)}")
+        counter, learn = partial(count, pattern=pattern), learn_merges
+        if not readable:
+            counter, learn = fast_training(pattern)
+        counts = count_words(
+            files_or_texts, counter, safe_cut, special_tokens, processes
+        )
+        merges = learn(counts, num_merges)
+        return cls(merges, pattern, special_tokens)
+
+    # encoding
+
+    def encode(self, text: str) -> list[int]:
+        to_bytes(text)
+        cache = self._cache
+        ids: list[int] = []
+        for word in self._split(text):
+            known = cache.get(word)
+            ids += self._encode_word(word) if known is None else known
+        return ids
+
+    def _encode_word(self, word: str) -> list[int]:
+        ids = [self._byte_ids[byte] for byte in word.encode()]
+        if len(ids) > LONG_WORD:
+            from folio.text.fast_bpe import merge_long_word
+
+            return merge_long_word(ids, self._ranks, self._merged)
+        ids = merge_word(ids, self._ranks, self._merged)
+        if len(self._cache) >= CACHED_WORDS:
+            self._cache.clear()
+        self._cache[word] = ids
+        return ids
+
+    def _safe_cut(self, text: str) -> int:
+        return safe_cut(text)
+
+    # files
+
+    @classmethod
+    def from_gpt2(
+        cls,
+        folder: str | Path | None = None,
+        *,
+        vocab: str | Path | None = None,
+        merges: str | Path | None = None,
+        pattern: str = "gpt2",
+        special_tokens: Sequence[str] = (),
+    ) -> BPETokenizer:
+        """Read vocab.json and merges.txt as OpenAI released them for GPT-2.
+
+        Give the folder with both, or each file. `<|endoftext|>` (or another entry of
+        `special_tokens`) may be in the file; those that are not are added behind.
+        """
+        from folio.text.bpe_files import read_gpt2
+
+        parts = read_gpt2(folder, vocab, merges)
+        tokenizer = cls(parts.merges, pattern, parts.special_tokens, parts.vocab)
+        return tokenizer.with_special_tokens(special_tokens)
+
+    def _to_json(self) -> dict[str, Any]:
+        from folio.text.bpe_files import bpe_json
+
+        return bpe_json(self)
+
+    @classmethod
+    def _from_json(cls, data: dict[str, Any]) -> BPETokenizer:
+        from folio.text.bpe_files import read_bpe_json
+
+        parts = read_bpe_json(data)
+        return cls(parts.merges, parts.pattern, parts.special_tokens, parts.vocab)
+
+
+def count(texts: list[str], pattern: str) -> dict[bytes, int]:
+    """How often each word of `texts` occurs.
+
+    >>> count(["one two one two"], "gpt4")
+    {b'one': 1, b' two': 2, b' one': 1}
+    """
+    words = Counter(word for text in texts for word in split(text, pattern))
+    return {to_bytes(word): number for word, number in words.items()}

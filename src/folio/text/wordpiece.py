@@ -1,0 +1,2 @@
+class WordPieceTokenizer:
+    name = "wordpiece"

@@ -1,0 +1,167 @@
+"""A model that learns: one optimizer step from a list of micro-batches."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from folio.config import UserError
+from folio.data.batch import Batch
+from folio.optim.schedule import Schedule, constant
+from folio.runtime import PRECISIONS, world_size
+from folio.training.nonfinite import NonFiniteError, first_nonfinite
+from folio.training.parallel import any_rank, sum_over_ranks, wrap
+from folio.training.scaler import LossScaler
+
+Objective = Callable[[nn.Module, Batch], tuple[Tensor, dict[str, Tensor]]]
+
+
+class Learner:
+    """A model, its optimizer and schedule, and how many steps they have made.
+
+    `model` is the plain module, saved and sampled from; `forward` is the same weights
+    wrapped, and what training calls. The loss of a step is the sum over micro-batches
+    and ranks divided once by the sum of their denominators, so that accumulation and
+    data parallelism change nothing but rounding.
+
+    on_nonfinite: "stop" raises `NonFiniteError` before the optimizer can step; "skip"
+    drops the update, and stops after three in a row.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        schedule: Schedule | None = None,
+        *,
+        max_norm: float | None = 1.0,
+        precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+        on_nonfinite: Literal["stop", "skip"] = "stop",
+    ):
+        if precision not in PRECISIONS:
+            raise UserError(f"precision = {precision!r}: choose fp32, bf16 or fp16")
+        self.model, self.optimizer = model, optimizer
+        self.schedule = schedule or constant()
+        self.max_norm, self.precision = max_norm, precision
+        self.on_nonfinite = on_nonfinite
+        self.forward = wrap(model)
+        self.scaler = LossScaler(enabled=precision == "fp16")
+        self.step = 0
+        self.denominator = 0.0  # of all steps so far: for next_token, tokens seen
+        self.skipped_in_a_row = 0
+        self._peak = [group["lr"] for group in optimizer.param_groups]
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def update(
+        self, batches: Sequence[Batch], objective: Objective
+    ) -> dict[str, float]:
+        """One optimizer step. Returns each metric's weighted mean, lr and norm."""
+        self.forward.train()
+        batches = [batch.to(self.device) for batch in batches]
+        total = self._sum(sum(batch.denominator for batch in batches))
+        if total == 0:
+            raise UserError(
+                f"step {self.step}: no target has weight in this batch; every token is "
+                "masked, so there is nothing to learn from"
+            )
+        sums = self._backward(batches, objective, total)
+        norm = self._unscale_and_clip()
+        metrics = self._means(sums, norm, total)
+        if self._finite(metrics["loss"], metrics["grad_norm"], batches, objective):
+            self._step_optimizer()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self.denominator += total
+        return metrics
+
+    def _sum(self, value: float) -> float:
+        if world_size() == 1:
+            return float(value)
+        tensor = torch.tensor(value, device=self.device, dtype=torch.float64)
+        return sum_over_ranks(tensor).item()
+
+    def _backward(
+        self, batches: Sequence[Batch], objective: Objective, total: float
+    ) -> dict[str, Tensor]:
+        """Gradients of the whole step, and the sums of the loss and each metric."""
+        sums: dict[str, Tensor] = {}
+        for i, batch in enumerate(batches):
+            last = i == len(batches) - 1
+            with self._communicate(only_if=last):
+                with self.autocast():
+                    loss, metrics = objective(self.forward, batch)
+                # DDP averages over ranks, where the sum was meant
+                self.scaler.scale(loss * (world_size() / total)).backward()
+            for name, value in ({"loss": loss} | metrics).items():
+                sums[name] = sums.get(name, 0) + value.detach().float()
+        return sums
+
+    def _communicate(self, only_if: bool) -> contextlib.AbstractContextManager:
+        """Reduce gradients once a step: after the last micro-batch."""
+        if world_size() == 1 or only_if:
+            return contextlib.nullcontext()
+        return self.forward.no_sync()
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """Matrix products in the chosen precision; weights stay fp32."""
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, PRECISIONS[self.precision])
+
+    def _unscale_and_clip(self) -> Tensor:
+        """The norm of the whole gradient before clipping to `max_norm`."""
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        self.scaler.unscale(gradients)
+        norm = nn.utils.get_total_norm(gradients)
+        if self.max_norm is not None:
+            nn.utils.clip_grads_with_norm_(self.model.parameters(), self.max_norm, norm)
+        return norm
+
+    def _means(
+        self, sums: dict[str, Tensor], norm: Tensor, total: float
+    ) -> dict[str, float]:
+        """One reduction and one transfer for all metrics."""
+        stacked = sum_over_ranks(torch.stack(list(sums.values()))) / total
+        values = torch.cat([stacked, norm.detach().float().view(1)]).tolist()
+        return dict(zip([*sums, "grad_norm"], values, strict=True)) | {
+            "lr": self._peak[0] * self.schedule(self.step),
+        }
+
+    def _finite(
+        self,
+        loss: float,
+        norm: float,
+        batches: Sequence[Batch],
+        objective: Objective,
+    ) -> bool:
+        """May the optimizer step? If not, stop or skip, and say what broke first."""
+        bad = not (abs(loss) < float("inf") and norm < float("inf"))
+        bad = any_rank(bad, self.device)
+        self.scaler.update(overflow=bad)
+        if not bad:
+            self.skipped_in_a_row = 0
+            return True
+        if self.scaler.enabled and abs(loss) < float("inf"):
+            return False  # fp16 overflow: the scale has been lowered, go on
+        self.skipped_in_a_row += 1
+        if self.on_nonfinite == "stop" or self.skipped_in_a_row >= 3:
+            where = first_nonfinite(self.model, batches, objective, self.autocast)
+            raise NonFiniteError(
+                f"step {self.step}: loss {loss}, gradient norm {norm}; {where}; the "
+                "weights were not touched. Lower --optim.lr, or use --train.precision "
+                "fp32"
+            )
+        return False
+
+    def _step_optimizer(self) -> None:
+        factor = self.schedule(self.step)
+        for group, peak in zip(self.optimizer.param_groups, self._peak, strict=True):
+            group["lr"] = peak * factor
+        self.optimizer.step()

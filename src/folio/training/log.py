@@ -1,0 +1,113 @@
+"""What a run says while it goes: metrics.jsonl always, trackers when asked."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from folio.config import UserError
+from folio.files import write_atomically
+
+
+class Sink(Protocol):
+    """Somewhere metrics go."""
+
+    def write(self, row: Mapping[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class JsonLines:
+    """One JSON object a line, flushed as it is written."""
+
+    def __init__(self, path: Path):
+        self.file = path.open("a", encoding="utf-8")
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        clean = {key: _plain(value) for key, value in row.items()}
+        self.file.write(json.dumps(clean, ensure_ascii=False) + "\n")
+        self.file.flush()
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no infinities: they become null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """All whole lines of a JSON-lines file; a torn last line is dropped."""
+    if not path.is_file():
+        return []
+    rows = []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    for number, line in enumerate(lines, 1):
+        if not line:
+            continue
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            if number >= len(lines) - 1:
+                break
+            raise UserError(f"{path}, line {number}: not valid JSON") from None
+    return rows
+
+
+def forget_after(path: Path, step: int) -> None:
+    """Drop rows past `step`: they belong to a future that is about to be relived."""
+    if path.is_file():
+        rows = [row for row in read_rows(path) if row["step"] <= step]
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        write_atomically(path, text)
+
+
+class TensorBoard:
+    """Scalars for TensorBoard, under the run's folder."""
+
+    def __init__(self, folder: Path):
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise UserError(
+                "TensorBoard is not installed: pip install 'folio-llm[track]'"
+            ) from None
+        self.writer = SummaryWriter(str(folder))
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        for key, value in row.items():
+            if key != "step" and isinstance(value, (int, float)):
+                self.writer.add_scalar(key, value, row["step"])
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class Wandb:
+    """Weights & Biases; WANDB_MODE=offline keeps everything on this machine."""
+
+    def __init__(self, folder: Path, name: str, config: Mapping[str, Any]):
+        try:
+            import wandb
+        except ImportError:
+            raise UserError(
+                "wandb is not installed: pip install 'folio-llm[track]'"
+            ) from None
+        project = os.environ.get("WANDB_PROJECT", "folio")
+        self.run = wandb.init(
+            project=project, name=name, dir=str(folder), config=dict(config)
+        )
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        values = {key: value for key, value in row.items() if key != "step"}
+        self.run.log(values, step=row["step"])
+
+    def close(self) -> None:
+        self.run.finish()

@@ -1,0 +1,80 @@
+"""Not a number: find the layer where it began."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from folio.config import UserError
+from folio.data.batch import Batch
+
+
+class NonFiniteError(UserError):
+    """The loss or a gradient is not finite; the weights are still good."""
+
+
+def _finite(value: object) -> bool:
+    """Whether every tensor in `value` is finite; masks may hold -inf, so skip bools."""
+    if isinstance(value, Tensor):
+        return not value.is_floating_point() or bool(torch.isfinite(value).all())
+    if isinstance(value, (tuple, list)):
+        return all(_finite(part) for part in value)
+    return True
+
+
+@contextmanager
+def _first_bad_output(model: nn.Module) -> Iterator[list[str]]:
+    """Collect the names of modules whose output is not finite, innermost first."""
+    found: list[str] = []
+
+    def watch(name: str):
+        def hook(module: nn.Module, inputs: object, output: object) -> None:
+            if not _finite(output):
+                found.append(name)
+
+        return hook
+
+    handles = [
+        module.register_forward_hook(watch(name))
+        for name, module in model.named_modules()
+        if name
+    ]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def first_nonfinite(
+    model: nn.Module,
+    batches: Sequence[Batch],
+    objective: Callable,
+    autocast: Callable[[], AbstractContextManager],
+) -> str:
+    """In words: the first weight, layer output or gradient that is not finite.
+
+    Runs the batches forward once more. Dropout draws anew, so that a failure which
+    depends on it may not recur; then the gradients still say where it was.
+    """
+    for name, parameter in model.named_parameters():
+        if not _finite(parameter):
+            return f"first seen in the weight {name}"
+    with _first_bad_output(model) as found:
+        for batch in batches:
+            with autocast():
+                objective(model, batch)
+            if found:
+                return f"first seen in the output of {found[0]}"
+    bad = [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None and not _finite(parameter.grad)
+    ]
+    if bad:
+        return f"first seen, going backward, in the gradient of {bad[-1]}"
+    return "no layer's output is to blame: the loss itself overflowed"

@@ -1,0 +1,11 @@
+"""Drawings and pages: reports of runs, comparisons, and the figures of the book.
+
+Reading order: `color` (what colors mean), `markup` (escaping), `scale` and `svg`
+(charts), `tokens`, `samples`, `attention` (views), `folder` (what a run left on disk),
+`page`, and at last `report` and `compare`.
+"""
+
+from folio.viz.compare import compare_table, write_compare
+from folio.viz.report import write_report
+
+__all__ = ["compare_table", "write_compare", "write_report"]

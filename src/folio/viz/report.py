@@ -1,0 +1,328 @@
+"""The report of one run: one page, from what the run left on disk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from folio.viz.attention import attention_view, read_attention
+from folio.viz.folder import Run, read_run
+from folio.viz.markup import Markup, join, tag
+from folio.viz.numerals import compact, digits, duration, plain
+from folio.viz.page import (
+    Section,
+    View,
+    anchor,
+    cards,
+    chart,
+    code,
+    definitions,
+    headline,
+    page,
+    table,
+    write_atomically,
+)
+from folio.viz.samples import group, prompt_title, sample_strip
+from folio.viz.svg import Series, smoothed
+from folio.viz.tokens import read_tokens, token_lengths, token_strip, token_summary
+
+
+def write_report(run: str | Path) -> Path:
+    """Draw `run`/report.html from the files of the run folder and return its path.
+
+    Parts whose files are missing are left out; UserError names a damaged file.
+    """
+    folder = read_run(run)
+    return write_atomically(folder.path / "report.html", render_report(folder))
+
+
+def render_report(run: Run) -> str:
+    """The page as a string; the same run gives the same string."""
+    sections = [
+        _curves(run),
+        _samples(run),
+        _tokens(run),
+        _attention(run),
+        _tables(run),
+        _recipe(run),
+        _machine(run),
+    ]
+    return page(
+        title=run.name,
+        eyebrow=_eyebrow(run),
+        summary=summary(run),
+        opening=headline(headline_numbers(run)),
+        sections=[section for section in sections if section],
+    )
+
+
+def _eyebrow(run: Run) -> str:
+    status = run.get("status")
+    state = "" if status in (None, "finished") else f" · {status}"
+    started = str(run.get("started") or "")[:10]
+    return "Training run" + (f" · {started}" if started else "") + state
+
+
+def summary(run: Run) -> str:
+    """The run in a sentence, as far as its files tell."""
+    results = run.results()
+    size, data = results.get("parameters"), run.get("data", "name")
+    tokens, seconds = results.get("tokens"), results.get("seconds")
+    text = f"{compact(size)} parameters" if size else "A model"
+    text += f" trained on {data}" if data else " trained"
+    text += f" for {results['step']:,} steps"
+    text += f", {compact(tokens)} tokens" if tokens else ""
+    text += f", in {duration(seconds)}" if seconds else ""
+    machine = run.get("machine")
+    return text + (f", on {machine}." if machine else ".")
+
+
+def headline_numbers(run: Run) -> list[tuple[str, str, str]]:
+    """Name, value and remark of the four or five numbers on top."""
+    results = run.results()
+    numbers = []
+    if (loss := results.get("val_loss")) is not None:
+        best = results.get("best_step")
+        remark = "nats per token" + (f", step {best:,}" if best is not None else "")
+        numbers.append(("validation loss", digits(loss), remark))
+    elif (loss := results.get("loss")) is not None:
+        numbers.append(("training loss", digits(loss), "nats per token, last step"))
+    if (bits := results.get("val_bits_per_byte")) is not None:
+        numbers.append(("bits per byte", digits(bits), "on the held-out part"))
+    elif (perplexity := results.get("val_perplexity")) is not None:
+        numbers.append(("perplexity", digits(perplexity), "on the held-out part"))
+    if size := results.get("parameters"):
+        inside = run.get("parameters", "embedding")
+        remark = f"{compact(inside)} of them embeddings" if inside else ""
+        numbers.append(("parameters", compact(size), remark))
+    if tokens := results.get("tokens"):
+        once = run.get("data", "train_tokens")
+        remark = f"{plain(tokens / once, 2)} times through the text" if once else ""
+        numbers.append(("tokens", compact(tokens), remark))
+    if seconds := results.get("seconds"):
+        rate = f"{compact(tokens / seconds)} tokens per second" if tokens else ""
+        numbers.append(("time", duration(seconds), rate))
+    return numbers
+
+
+def _curves(run: Run) -> Section:
+    training, seen = (
+        _series(run, "loss", "train"),
+        _series(run, "val_loss", "validation"),
+    )
+    guess = run.get("tokenizer", "vocab_size")
+    lead = "Loss is the surprise at the next token, in nats; lower is better."
+    if isinstance(guess, int) and guess > 1:
+        lead += (
+            f" Guessing evenly among all {guess:,} tokens would score "
+            f"{math.log(guess):.2f}."
+        )
+    views = []
+    if training or seen:
+        lines = [*smoothed(training)] if training else []
+        lines += [seen] if seen else []
+        late = [_from_step(line, 1) for line in lines]
+        views = [
+            View(lines, x_range=_all_steps(run), choices=(0,)),
+            View(late, choices=(1,), x_label="step, logarithmic", x_log=True),
+        ]
+    loss = chart(
+        "loss",
+        "Loss",
+        views,
+        caption=_loss_caption(run, training),
+        switches=[("linear", "logarithmic")],
+        link="step",
+    )
+    charts = [_small_chart(run, *spec) for spec in SMALL]
+    charts += [
+        _small_chart(run, key, key.replace("_", " ").capitalize(), "", "other")
+        for key in run.extra_keys()
+    ]
+    small = tag("div", *(c for c in charts if c), class_="charts")
+    return Section("curves", "Learning", join([loss if views else None, small]), lead)
+
+
+# key in the log, title, remark, color's meaning
+SMALL = [
+    ("val_perplexity", "Perplexity", "held-out part: e to the loss", "validation"),
+    ("val_bits_per_byte", "Bits per byte", "held-out part", "validation"),
+    ("lr", "Learning rate", "", "rate"),
+    ("grad_norm", "Gradient norm", "before clipping", "gradient"),
+    ("tokens_per_second", "Tokens per second", "", "speed"),
+]
+
+
+def _series(run: Run, key: str, color: str, name: str | None = None) -> Series | None:
+    steps, values = run.column(key)
+    if not values:
+        return None
+    dots = color == "validation" and len(values) <= 60
+    return Series(name or color, steps, values, color=color, dots=dots)
+
+
+def _all_steps(run: Run) -> tuple[float, float] | None:
+    """One horizontal axis for all charts, from zero to the last step."""
+    last = run.rows[-1]["step"]
+    return (0.0, float(last)) if last > 0 else None
+
+
+def _from_step(line: Series, first: float) -> Series:
+    """Without what a logarithmic axis has no place for."""
+    pairs = [(x, y) for x, y in zip(line.x, line.y, strict=True) if x >= first]
+    xs, ys = zip(*pairs, strict=True) if pairs else ((), ())
+    return Series(line.name, xs, ys, line.color, line.raw, line.dots)
+
+
+def _loss_caption(run: Run, training: Series | None) -> str:
+    parts = []
+    if training and len(smoothed(training)) > 1:
+        parts.append(
+            "Thin: the training loss of every logged step. Thick: the same, smoothed "
+            "(lines fitted to 2 % of the points on either side); below likewise."
+        )
+    if run.last("val_loss") is not None:
+        parts.append("Validation: measured on text that is never trained on.")
+    return " ".join(parts)
+
+
+def _small_chart(run: Run, key: str, title: str, remark: str, color: str):
+    line = _series(run, key, color, name=title.lower())
+    if line is None:
+        return None
+    positive = [value for value in line.y if math.isfinite(value) and value > 0]
+    wide = len(positive) == len(line.y) and max(positive) > 50 * min(positive)
+    log = wide and key in ("grad_norm", "val_perplexity")
+    remarks = [remark, "logarithmic" if log else ""]
+    steady = key == "lr" or line.dots
+    view = View(
+        [line] if steady else smoothed(line), y_log=log, x_range=_all_steps(run)
+    )
+    caption = ", ".join(text for text in remarks if text)
+    return chart(anchor(key), title, [view], caption=caption, small=True, link="step")
+
+
+def _samples(run: Run) -> Section | None:
+    if not run.samples:
+        return None
+    steps, losses = run.column("val_loss")
+    known = dict(zip(steps, losses, strict=True))
+    blocks = []
+    for index, ((prompt, heat), samples) in enumerate(group(run.samples).items()):
+        strip, title = sample_strip(samples, known), prompt_title(prompt, heat)
+        blocks.append(
+            tag("details", tag("summary", title), strip, open=index < 2, class_="asked")
+        )
+    lead = "The same prompts, answered again as training went on."
+    return Section("samples", "Samples", join(blocks), lead)
+
+
+def _tokens(run: Run) -> Section | None:
+    record = read_tokens(run.path / "figures" / "tokens.json")
+    if not record or not record["tokens"]:
+        return None
+    size = run.get("tokenizer", "vocab_size")
+    lead = "A sentence of the held-out part as the model reads it: " + token_summary(
+        record
+    )
+    lead += f" The vocabulary has {size:,} tokens." if isinstance(size, int) else ""
+    note = (
+        "Below each token its id, and a dot per byte. "
+        "Colors only tell neighbors apart; · is a space, ⏎ a line end."
+    )
+    bars = tag("h3", "Tokens by length"), token_lengths(record["tokens"])
+    body = [
+        tag("div", token_strip(record["tokens"]), tag("p", note, class_="quiet")),
+        tag("div", *bars, class_="bars"),
+    ]
+    return Section("tokens", "Tokens", tag("div", *body, class_="token-part"), lead)
+
+
+def _attention(run: Run) -> Section | None:
+    record = read_attention(run.path / "figures" / "attention.json")
+    if record is None or not record.tokens:
+        return None
+    lead = (
+        "Each row is a token, each column a token it may look at; the stronger the "
+        "color, the more of what it sees comes from there. Move through training with "
+        "the slider, choose a head, point at a word."
+    )
+    return Section("attention", "Attention", attention_view(record), lead)
+
+
+def _tables(run: Run) -> Section | None:
+    if not run.tables:
+        return None
+    parts = []
+    for record in run.tables:
+        title = record.get("title")
+        parts.append(tag("h3", str(title)) if title else None)
+        parts.append(table(record["columns"], record["rows"]))
+    return Section("results", "Results", join(parts))
+
+
+def _recipe(run: Run) -> Section | None:
+    if not run.recipe:
+        return None
+    lead = "Everything that was decided before the first step."
+    return Section("recipe", "Recipe", cards(recipe_tables(run.recipe)), lead)
+
+
+def recipe_tables(recipe: Mapping[str, Any], name: str = "") -> dict[str, dict]:
+    """One table of plain values per table of the recipe, under its dotted name.
+
+    >>> recipe_tables({"seed": 1, "data": {"name": "tales", "split": {"val": 0.1}}})
+    {'run': {'seed': 1}, 'data': {'name': 'tales'}, 'data.split': {'val': 0.1}}
+    """
+    plain_values = {k: v for k, v in recipe.items() if not isinstance(v, dict)}
+    tables = {name or "run": plain_values} if plain_values else {}
+    for key, value in recipe.items():
+        if isinstance(value, dict):
+            tables |= recipe_tables(value, f"{name}.{key}" if name else key)
+    return tables
+
+
+def _machine(run: Run) -> Section | None:
+    """Where and with what it ran, what was replaced, and how to run it again."""
+    if not run.info:
+        return None
+    groups: dict[str, dict[str, Any]] = {"numbers": {}, "machine and versions": {}}
+    counted = ("flops_per_token", "seed", "step", "status")
+    hidden = ("notes", "command", "results")
+    for key, value in run.info.items():
+        if key in hidden or value is None:
+            continue
+        if isinstance(value, dict):
+            groups[key] = {k.replace("_", " "): v for k, v in value.items()}
+        else:
+            where = "numbers" if key in counted else "machine and versions"
+            groups[where][key.replace("_", " ")] = value
+    parts: list[Markup | None] = [_notes(run), cards(groups)]
+    if command := run.get("command"):
+        parts.append(tag("h3", "Again, from the start"))
+        parts.append(code(str(command)))
+        parts.append(_conditions(run))
+    lead = "What it ran on, what it was made of, and the command that made it."
+    return Section("machine", "Machine", join(parts), lead)
+
+
+def _notes(run: Run) -> Markup | None:
+    notes = run.get("notes")
+    if not isinstance(notes, list) or not notes:
+        return None
+    title = tag("h3", "Replaced or worth knowing")
+    return tag("div", title, tag("ul", *(tag("li", n) for n in notes)), class_="notes")
+
+
+def _conditions(run: Run) -> Markup:
+    commit, seed = run.get("commit"), run.get("seed")
+    facts = {
+        "commit": commit,
+        "seed": seed,
+        "data fingerprint": run.get("data", "fingerprint"),
+        "tokenizer fingerprint": run.get("tokenizer", "fingerprint"),
+        "parent run": run.get("parent"),
+    }
+    return definitions({name: v for name, v in facts.items() if v is not None})
