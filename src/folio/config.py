@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import tomllib
 import types
 import typing
@@ -92,6 +93,10 @@ def _convert_scalar(kind: type, value: Any, path: str) -> Any:
         return int(value)
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
         raise UserError(f"{path} = {value!r}: expected {kind.__name__}")
+    if kind is float and not math.isfinite(value):
+        raise UserError(f"{path} = {value!r}: expected a finite number")
+    if kind is str and any("\ud800" <= character <= "\udfff" for character in value):
+        raise UserError(f"{path} = {value!r}: not valid Unicode")
     return value
 
 
@@ -109,7 +114,7 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"unexpected argument {flag!r}; overrides are --key value")
         name, given, text = flag[2:].partition("=")
         if not given:
-            if not rest:
+            if not rest or rest[0].startswith("--"):
                 raise UserError(f"--{name} needs a value")
             text = rest.pop(0)
         *tables, last = name.replace("-", "_").split(".")
@@ -157,6 +162,8 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid TOML: {error}") from None
+    except OSError as error:
+        raise UserError(f"{path}: can't read: {error.strerror}") from None
 
 
 def load_recipe(schema: type[T], path: str | Path, overrides: Sequence[str] = ()) -> T:
@@ -193,6 +200,12 @@ def _toml_value(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_toml_value(v) for v in value) + "]"
     escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
-    for raw, code in (("\n", "\\n"), ("\t", "\\t"), ("\r", "\\r")):
-        escaped = escaped.replace(raw, code)
-    return f'"{escaped}"'
+    return '"' + "".join(map(_toml_character, escaped)) + '"'
+
+
+def _toml_character(character: str) -> str:
+    """TOML wants control characters, also the invisible DEL, written as escapes."""
+    named = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+    if character < " " or character == "\x7f":
+        return named.get(character, f"\\u{ord(character):04x}")
+    return character

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from folio.config import UserError
+
+LOCK, TEMPORARY = ".lock", ".tmp-"
 
 
 def fsync_folder(folder: Path) -> None:
@@ -23,11 +26,32 @@ def fsync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def fsync_file(path: Path) -> None:
+    """Flush what has been written to `path`, by whomever, to the disk."""
+    if path.is_file():
+        handle = os.open(path, os.O_RDWR)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def write_atomically(path: str | Path, content: str | bytes) -> Path:
     """Write beside, flush to disk, rename into place: readers see old or new, whole."""
     path = Path(path)
     data = content.encode("utf-8") if isinstance(content, str) else content
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        _write_beside(path, data)
+        fsync_folder(path.parent)
+    except OSError as error:
+        raise UserError(f"could not write {path}: {error.strerror or error}") from None
+    return path
+
+
+def _write_beside(path: Path, data: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(
+        dir=path.parent, prefix=f"{TEMPORARY}{path.name}-"
+    )
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -39,16 +63,31 @@ def write_atomically(path: str | Path, content: str | bytes) -> Path:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
-    fsync_folder(path.parent)
-    return path
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove what a killed process left half-written; only with the folder held."""
+    for path in folder.glob(f"{TEMPORARY}*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Hold `folder` for this process alone; the system frees it however we die."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a+") as file:
-        if not _try_lock(file):
+    """Hold `folder` for this process alone; the system frees it however we die.
+
+    It is made if it is not there, and removed again if it is empty at the end.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / LOCK, "a+")  # noqa: SIM115 (closed below)
+    except OSError as error:
+        raise UserError(f"{folder}: can't be used: {error.strerror}") from None
+    with file:
+        if not _try_lock(file) or not _still_there(file, folder / LOCK):
             file.seek(0)
             holder = file.read().strip() or "another process"
             raise UserError(
@@ -58,7 +97,23 @@ def exclusive(folder: Path) -> Iterator[None]:
         file.truncate()
         file.write(f"process {os.getpid()} on {platform.node()}")
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            _remove_if_empty(folder, made)
+
+
+def _still_there(file, path: Path) -> bool:
+    """Whether the file we locked is still the one that others would lock."""
+    return path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())
+
+
+def _remove_if_empty(folder: Path, made: list[Path]) -> None:
+    with contextlib.suppress(OSError):
+        if os.listdir(folder) == [LOCK]:
+            (folder / LOCK).unlink()
+            for path in made:  # the innermost first; one that is in use stays
+                path.rmdir()
 
 
 def _try_lock(file) -> bool:

@@ -29,7 +29,7 @@ def test_to_moves_every_tensor_and_keeps_the_denominator():
 
 def test_an_unknown_name_is_an_attribute_error_that_lists_the_known():
     batch = Batch(1, inputs=torch.zeros(1))
-    with pytest.raises(AttributeError, match="no tensor 'targets'.*it has inputs"):
+    with pytest.raises(AttributeError, match=r"no tensor 'targets'.*it has inputs"):
         _ = batch.targets
     assert not hasattr(batch, "targets")
 

@@ -1,4 +1,4 @@
-"""Training windows in a pure, world-independent order; evaluation windows, once each."""
+"""Training windows in an order that is pure; evaluation windows, each once."""
 
 import itertools
 import json
@@ -182,7 +182,7 @@ def test_the_global_random_state_is_left_alone():
 
 
 def test_a_text_shorter_than_the_context_is_refused_with_both_numbers():
-    with pytest.raises(UserError, match="64 tokens, but a context of 64 needs.* 65"):
+    with pytest.raises(UserError, match=r"64 tokens, but a context of 64 needs.* 65"):
         TextStream(counting(64), batch=1, length=64)
 
 

@@ -259,7 +259,7 @@ class Tales(Corpus):
         it tells other stories."""
         folder = Path(__file__).parent / "tales"
         digest = hashlib.sha256()
-        for path in sorted(folder.glob("*.py")):
+        for path in sorted(folder.rglob("*.py")):
             digest.update(path.read_bytes())
         return {
             "seed": self.seed,

@@ -180,23 +180,23 @@ def map_ids(path: Path, header: Header) -> np.ndarray:
     return np.memmap(path, dtype, mode="r", offset=HEADER_BYTES, shape=(header.tokens,))
 
 
-def verify(path: Path, header: Header, block: int = 1 << 22) -> None:
+def verify(path: Path, header: Header, block: int = 1 << 20) -> None:
     """Read all ids and compare with the header: about a second per GB.
 
-    Raises UserError naming the file and, for an id outside the vocabulary, the byte.
+    Raises UserError naming the file and, for an id above the largest, its byte.
     """
-    ids = map_ids(path, header)
+    dtype = token_dtype(header.vocab_size)
     digest = hashlib.sha256()
-    outside = None
-    for start in range(0, len(ids), block):
-        piece = np.asarray(ids[start : start + block])
-        digest.update(piece)
-        if outside is None and int(piece.max()) > header.max_id:
-            outside = start + int(np.argmax(piece > header.max_id))
-    if digest.hexdigest() == header.sha256 and outside is None:
-        return
-    reason = "its ids don't match their sha256"
-    if outside is not None:
-        byte = HEADER_BYTES + outside * ids.itemsize
-        reason = f"id {ids[outside]} at byte {byte} is above {header.max_id}"
-    raise UserError(f"{path}: damaged: {reason}; {_REMEDY}")
+    reason = ""
+    with open(path, "rb") as file:  # not the map: its pages would count as our memory
+        file.seek(HEADER_BYTES)
+        while len(ids := np.fromfile(file, dtype, block)) and not reason:
+            digest.update(ids)
+            if int(ids.max()) > header.max_id:
+                place = int(np.argmax(ids > header.max_id))
+                byte = file.tell() - (len(ids) - place) * dtype.itemsize
+                reason = f"id {ids[place]} at byte {byte} is above {header.max_id}"
+    if not reason and digest.hexdigest() != header.sha256:
+        reason = "its ids don't match their sha256"
+    if reason:
+        raise UserError(f"{path}: damaged: {reason}; {_REMEDY}")

@@ -11,7 +11,7 @@ import numpy as np
 
 _MASK = 2**64 - 1
 _GOLDEN = 0x9E3779B97F4A7C15  # 2**64 / the golden ratio, made odd
-_ROUNDS = 8
+_ROUNDS = 12  # with 8, decks of 5 to 7 cards came out 10 % uneven
 
 
 def mix(numbers: np.ndarray) -> np.ndarray:

@@ -103,7 +103,7 @@ denominator 8)
     def _order(self, first: int, count: int) -> np.ndarray:
         """`starts` of places first..first+count-1, worked out many at a time."""
         if not (first in self._known and first + count <= self._known.stop):
-            ahead = max(_LOOKAHEAD, count)
+            ahead = max(min(_LOOKAHEAD, self.windows_per_epoch), count)
             self._starts = self.starts(np.arange(first, first + ahead))
             self._known = range(first, first + ahead)
         begin = first - self._known.start
@@ -153,7 +153,7 @@ def validation_windows(tokens: Tokens, length: int, batch: int) -> Iterator[Batc
     last window is padded with id 0 and weight 0, and the last batch may have fewer
     rows. The denominators add up to len(tokens) - 1.
     """
-    _check(tokens, batch, length=1)
+    _check(tokens, batch, min(length, 1))  # a longer window than text is padded
     targets = len(tokens) - 1
     full, rest = divmod(targets, length)
     for first in range(0, full, batch):

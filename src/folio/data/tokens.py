@@ -115,6 +115,8 @@ class Tokens:
 
     def windows(self, starts: np.ndarray, length: int) -> np.ndarray:
         """The `length` ids from each start: (B,) -> (B, length) int64."""
+        if starts.min() < 0 or starts.max() + length > len(self):
+            raise IndexError(f"windows of {length} at {starts} in {len(self)} tokens")
         homes = np.searchsorted(self.ends, starts, side="right")
         whole = self.ends[homes] - starts >= length
         if whole.all() and (homes == homes[0]).all():

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import nn
 
+from folio.config import UserError
 from folio.data.batch import Batch
 from folio.data.text import validation_windows
 from folio.data.tokens import Tokens
@@ -28,17 +29,20 @@ def mean_loss(
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    total, count = torch.zeros((), dtype=torch.float64, device=device), 0.0
+    total = count = 0.0
     try:
         for batch in batches:
-            batch = batch.to(device)
+            moved = batch.to(device)
             with autocast():
-                logprobs = model(batch.inputs, targets=batch.targets).logprobs
-            total -= (logprobs.double() * batch.weights).sum()
+                logprobs = model(moved.inputs, targets=moved.targets).logprobs
+            # Summed on the CPU in fp64, which Apple's GPUs don't have.
+            total -= (logprobs.cpu().double() * batch.weights).sum().item()
             count += batch.denominator
     finally:
         model.train(was_training)
-    return total.item() / count
+    if not count:
+        raise UserError("nothing to measure: no token of the held-out part has weight")
+    return total / count
 
 
 def perplexity(

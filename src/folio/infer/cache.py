@@ -9,7 +9,11 @@ from folio.model.config import ModelConfig
 
 
 class FullCache:
-    """Remember everything, in one buffer of fixed size; slot = position."""
+    """Remember everything, in one buffer of fixed size; slot = position.
+
+    One slot more than `capacity` takes the padding: position -1 indexes the last slot
+    as it would in a list, and the -1 stored there keeps it unseen.
+    """
 
     def __init__(
         self,
@@ -20,19 +24,19 @@ class FullCache:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ):
-        shape = (batch, heads, capacity, width)
+        shape = (batch, heads, capacity + 1, width)
         self.k = torch.zeros(shape, device=device, dtype=dtype)
         self.v = torch.zeros(shape, device=device, dtype=dtype)
-        self.positions = torch.full((batch, capacity), -1, device=device)
+        self.positions = torch.full((batch, capacity + 1), -1, device=device)
+        self.rows = torch.arange(batch, device=device)[:, None]  # (B, 1)
 
     def update(
         self, k: Tensor, v: Tensor, positions: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Store k, v (B, G, T, K) at positions (B, T); return the whole buffers."""
-        slot = positions[:, None, :, None].expand_as(k)
-        self.k.scatter_(2, slot, k)
-        self.v.scatter_(2, slot, v)
-        self.positions.scatter_(1, positions, positions)
+        self.k[self.rows, :, positions] = k.transpose(1, 2)  # (B, T, G, K)
+        self.v[self.rows, :, positions] = v.transpose(1, 2)
+        self.positions[self.rows, positions] = positions
         return self.k, self.v, self.positions
 
 

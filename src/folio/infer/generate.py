@@ -24,14 +24,17 @@ def generate(
     sampling: Sampling = PLAIN,
     seed: int = 0,
     stop: frozenset[int] = frozenset(),
+    vocab_size: int | None = None,
 ) -> Iterator[int]:
     """Yield new token ids as they are chosen; a token of `stop` ends it, unseen.
+
+    Only ids below `vocab_size` are chosen: a model's vocabulary may be padded beyond
+    what its tokenizer can decode.
 
     Up to max_seq_len tokens, each is computed once and its keys and values are
     remembered. Past that, the newest max_seq_len tokens are read afresh each time.
     """
-    if not prompt:
-        raise UserError("the prompt is empty; give at least one token")
+    _check(model, prompt, max_new_tokens)
     device = model.embedding.weight.device
     generator = torch.Generator(device).manual_seed(seed)
     seen = torch.zeros(1, model.config.vocab_size, dtype=torch.bool, device=device)
@@ -46,6 +49,8 @@ def generate(
     try:
         for _ in range(max_new_tokens):
             logits = _next_logits(model, ids, read, cache)  # (1, V)
+            if vocab_size is not None:
+                logits[:, vocab_size:] = float("-inf")
             token = choose(logits, sampling, generator, seen).item()
             if token in stop:
                 return
@@ -55,6 +60,18 @@ def generate(
             yield token
     finally:
         model.train(was_training)
+
+
+def _check(model: Decoder, prompt: Sequence[int], max_new_tokens: int) -> None:
+    if not prompt:
+        raise UserError("the prompt is empty; give at least one token")
+    if min(prompt) < 0 or max(prompt) >= model.config.vocab_size:
+        raise UserError(
+            f"the prompt has ids from {min(prompt)} to {max(prompt)}, the model knows "
+            f"0 to {model.config.vocab_size - 1}; is it another model's tokenizer?"
+        )
+    if max_new_tokens < 0:
+        raise UserError(f"max_new_tokens = {max_new_tokens}: must be 0 or more")
 
 
 def _next_logits(
@@ -87,7 +104,13 @@ def generate_text(
     decoder = tokenizer.stream_decoder()
     stop = frozenset([tokenizer.end_of_text])
     for token in generate(
-        model, ids, max_new_tokens, sampling=sampling, seed=seed, stop=stop
+        model,
+        ids,
+        max_new_tokens,
+        sampling=sampling,
+        seed=seed,
+        stop=stop,
+        vocab_size=tokenizer.vocab_size,
     ):
         if piece := decoder.push(token):
             yield piece

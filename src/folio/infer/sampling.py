@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +22,7 @@ class Sampling:
     repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.temperature >= 0:
+        if not 0 <= self.temperature < math.inf:
             raise UserError(f"temperature = {self.temperature}: must be 0 or more")
         if self.top_k is not None and self.top_k < 1:
             raise UserError(f"top_k = {self.top_k}: must be at least 1")
@@ -29,7 +30,7 @@ class Sampling:
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1:
                 raise UserError(f"{name} = {value}: must lie in (0, 1]")
-        if not self.repetition_penalty > 0:
+        if not 0 < self.repetition_penalty < math.inf:
             raise UserError(
                 f"repetition_penalty = {self.repetition_penalty}: must be above 0"
             )
@@ -70,7 +71,9 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     >>> kept.isfinite()
     tensor([[ True,  True, False, False]])
     """
-    ordered, order = logits.sort(descending=True, dim=-1)
+    if p >= 1:  # all of them; rounded sums may reach 1 before the last token
+        return logits
+    ordered, order = logits.sort(descending=True, dim=-1, stable=True)
     probability = ordered.softmax(-1)
     before = probability.cumsum(-1) - probability  # what the likelier ones sum to
     dropped = (before >= p).scatter(-1, order, before >= p)
@@ -98,7 +101,9 @@ def adjust(logits: Tensor, sampling: Sampling, seen: Tensor | None = None) -> Te
     if sampling.repetition_penalty != 1.0 and seen is not None:
         logits = penalize_repetition(logits, seen, sampling.repetition_penalty)
     if sampling.temperature not in (0.0, 1.0):
-        logits = logits / sampling.temperature
+        # The highest becomes 0 first: dividing by a tiny temperature can't overflow.
+        logits = logits - logits.amax(-1, keepdim=True)
+        logits = logits / max(sampling.temperature, 1e-30)  # fp32 has no smaller ones
     if sampling.top_k is not None:
         logits = keep_top_k(logits, sampling.top_k)
     if sampling.top_p is not None:

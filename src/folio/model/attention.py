@@ -33,9 +33,11 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
     """How much each query looks at each key: softmax(q k^T / sqrt(K)).
 
     q (B, H, T, K), k (B, H, S, K), mask (B, 1, T, S) -> (B, H, T, S); rows sum to one.
+    A query that may see nothing (padding) gets a row of zeros, not of NaN.
     """
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
-    return scores.masked_fill(~mask, float("-inf")).softmax(-1)
+    weights = scores.masked_fill(~mask, float("-inf")).softmax(-1)
+    return weights.masked_fill(~mask, 0.0)
 
 
 def attend_reference(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import typing
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,11 +35,32 @@ class ModelConfig:
     init: Literal["gpt2", "fan_in"] = "gpt2"
 
     def __post_init__(self) -> None:
-        for name in ("max_seq_len", "d_model", "n_layers", "n_heads"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} = {getattr(self, name)}: must be at least 1")
+        self._check_choices()
+        self._check_sizes()
+        self._check_heads()
+
+    def _check_choices(self) -> None:
+        """A misspelled part must not silently become another one, or none."""
+        for name, kind in typing.get_type_hints(type(self)).items():
+            choices, value = typing.get_args(kind), getattr(self, name)
+            if typing.get_origin(kind) is Literal and value not in choices:
+                known = ", ".join(choices)
+                raise UserError(f"{name} = {value!r}: choose one of {known}")
+
+    def _check_sizes(self) -> None:
+        for name in ("max_seq_len", "d_model", "n_layers", "n_heads", "d_ff"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} = {value}: must be at least 1")
         if self.vocab_size < 0:
             raise UserError(f"vocab_size = {self.vocab_size}: must be at least 1")
+        for name in ("rope_theta", "norm_eps"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"{name} = {getattr(self, name)}: must be above 0")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"dropout = {self.dropout}: must lie in [0, 1)")
+
+    def _check_heads(self) -> None:
         if self.d_model % self.n_heads:
             raise UserError(
                 f"d_model = {self.d_model} is not divisible by n_heads = "
@@ -58,10 +81,9 @@ class ModelConfig:
             )
         if self.positions == "sinusoidal" and self.d_model % 2:
             raise UserError(
-                f"positions = 'sinusoidal' needs an even d_model, not {self.d_model}"
+                f"positions = 'sinusoidal' needs an even d_model, not {self.d_model}; "
+                f"choose d_model = {self.d_model + 1}"
             )
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"dropout = {self.dropout}: must lie in [0, 1)")
 
     @property
     def head_width(self) -> int:

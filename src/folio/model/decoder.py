@@ -76,7 +76,10 @@ class Decoder(nn.Module):
         """tokens (B, T) -> logits (B, T, V), or log-probs (B, T) if targets (B, T).
 
         positions (B, T) default to 0, 1, ...; a cache, one per layer, needs them.
+        Position -1 marks padding, whose output means nothing and which nobody sees.
         """
+        if cache is not None and positions is None:
+            raise ValueError("a cache needs positions: which tokens are new?")
         x, angles = self.embed(tokens, positions)
         for layer, block in enumerate(self.blocks):
             x = block(x, positions, angles, cache[layer] if cache else None)
@@ -94,7 +97,7 @@ class Decoder(nn.Module):
             positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
         x = self.embedding(tokens)
         if self.positions is not None:
-            x = x + self.positions(positions)
+            x = x + self.positions(positions).to(x.dtype)
         angles = None
         if self.config.positions == "rotary":
             config = self.config

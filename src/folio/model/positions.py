@@ -25,10 +25,10 @@ def rotary_angles(positions: Tensor, width: int, theta: float) -> tuple[Tensor, 
     """Cosine and sine of the angle by which each pair of a head is turned.
 
     positions (B, T) -> two tensors (B, 1, T, width / 2), fp32. Pair i turns by
-    position * theta^(-2 i / width) (Su et al. 2021, eq. 15).
+    position / theta^(2 i / width) (Su et al. 2021, eq. 15).
     """
     pair = torch.arange(0, width, 2, device=positions.device, dtype=torch.float32)
-    angle = positions[:, None, :, None].float() * theta ** (-pair / width)
+    angle = positions[:, None, :, None].float() * (1 / theta ** (pair / width))
     return angle.cos(), angle.sin()
 
 
@@ -55,7 +55,7 @@ class LearnedPositions(nn.Module):
         self.table = nn.Embedding(config.max_seq_len, config.d_model)
 
     def forward(self, positions: Tensor) -> Tensor:  # (B, T) -> (B, T, D)
-        return self.table(positions)
+        return self.table(positions.clamp(min=0))  # -1, padding: nobody looks at it
 
 
 class SinusoidalPositions(nn.Module):

@@ -11,9 +11,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from folio.config import UserError, build
+from folio.files import write_atomically
 from folio.model.config import ModelConfig
 from folio.model.decoder import Decoder
-from folio.files import write_atomically
 
 
 def model_tensors(model: Decoder) -> dict[str, torch.Tensor]:
@@ -52,25 +52,40 @@ def load_tensors(model: Decoder, tensors: dict[str, torch.Tensor]) -> None:
 def save_model(model: Decoder, folder: str | Path) -> None:
     """Write config.json and model.safetensors into `folder`."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"{folder} can't be a folder: a file has that name") from None
     write_atomically(folder / "model.safetensors", save(model_tensors(model)))
     config = json.dumps(dataclasses.asdict(model.config), indent=2)
     write_atomically(folder / "config.json", config + "\n")
 
 
 def load_model(folder: str | Path, device: torch.device | str = "cpu") -> Decoder:
-    """The decoder that `save_model` wrote, in evaluation mode."""
-    folder = Path(folder)
-    for name in ("config.json", "model.safetensors"):
-        if not (folder / name).is_file():
-            raise UserError(f"{folder} holds no model: {name} is missing")
+    """The decoder that `save_model` wrote, in evaluation mode and fp32."""
+    config, weights = Path(folder) / "config.json", Path(folder) / "model.safetensors"
+    for path in (config, weights):
+        if not path.is_file():
+            raise UserError(f"{folder} holds no model: {path.name} is missing")
+    model = _read_config(config)
     try:
-        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{folder / 'config.json'}: not valid JSON: {error}") from None
-    model = Decoder(build(ModelConfig, values))
-    try:
-        load_tensors(model, load_file(folder / "model.safetensors"))
+        load_tensors(model, load_file(weights))
     except SafetensorError as error:
-        raise UserError(f"{folder / 'model.safetensors'} is damaged: {error}") from None
+        raise UserError(f"{weights} is damaged: {error}") from None
+    except UserError as error:
+        raise UserError(f"{weights}: {error}") from None
     return model.to(device).eval()
+
+
+def _read_config(path: Path) -> Decoder:
+    """A fresh decoder of the shape in `path`."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected an object with the fields of ModelConfig")
+    try:
+        return Decoder(build(ModelConfig, values))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None

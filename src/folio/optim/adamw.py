@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from folio.config import UserError
 from folio.optim.groups import decay_groups
 
 
@@ -47,5 +48,12 @@ def adamw(
     eps: float = 1e-8,
 ) -> torch.optim.AdamW:
     """torch's fused AdamW over `model`: decay on matrices, none on vectors."""
+    if not (lr > 0 and eps > 0 and weight_decay >= 0):
+        raise UserError(
+            f"lr = {lr}, eps = {eps}, weight_decay = {weight_decay}: the first two "
+            "must be above 0, the last 0 or more"
+        )
+    if not all(0 <= beta < 1 for beta in betas):
+        raise UserError(f"betas = {betas}: each must lie in [0, 1)")
     groups = decay_groups(model, weight_decay)
     return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)

@@ -1,7 +1,7 @@
 """Learning-rate schedules: pure functions of the step, as a fraction of the peak.
 
 Step 0 is the first update. Each warms up as (step + 1) / warmup, so that the first
-update is small but not nothing, and each stays at its floor after the end.
+update is small but not nothing, and each stays where it is after the end.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ def _warm(step: int, warmup: int) -> float:
 
 
 def _progress(step: int, start: int, end: int) -> float:
-    """How far from `start` to `end`, clamped to [0, 1]."""
-    return min(1.0, max(0.0, (step - start) / max(1, end - start)))
+    """How far from `start` to `end`, in [0, 1]; at 1 from `end` on, come what may."""
+    if step >= end:
+        return 1.0
+    return max(0, step - start) / (end - start) if end > start else 0.0
 
 
 def constant(warmup: int = 0) -> Schedule:
@@ -41,7 +43,7 @@ def warmup_cosine(warmup: int, steps: int, floor: float = 0.1) -> Schedule:
 
     def schedule(step: int) -> float:
         half_turn = math.pi * _progress(step, warmup, steps)
-        return _warm(step, warmup) * (
+        return _warm(min(step, steps), warmup) * (
             floor + (1 - floor) * 0.5 * (1 + math.cos(half_turn))
         )
 
@@ -55,7 +57,8 @@ def warmup_linear(warmup: int, steps: int, floor: float = 0.0) -> Schedule:
     [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
     """
     return lambda step: (
-        _warm(step, warmup) * (1 - (1 - floor) * _progress(step, warmup, steps))
+        _warm(min(step, steps), warmup)
+        * (1 - (1 - floor) * _progress(step, warmup, steps))
     )
 
 
@@ -72,12 +75,17 @@ def warmup_stable_decay(
     """
     start = steps - round(decay * steps)
     return lambda step: (
-        _warm(step, warmup) * (1 - (1 - floor) * _progress(step, start, steps))
+        _warm(min(step, steps), warmup)
+        * (1 - (1 - floor) * _progress(step, start, steps))
     )
 
 
 def make_schedule(name: str, warmup: int, steps: int, floor: float) -> Schedule:
     """The schedule that a recipe names."""
+    if warmup < 0:
+        raise UserError(f"warmup = {warmup}: must be 0 or more")
+    if not 0 <= floor <= 1:
+        raise UserError(f"floor = {floor}: a fraction of the peak, from 0 to 1")
     makers = {
         "constant": lambda: constant(warmup),
         "cosine": lambda: warmup_cosine(warmup, steps, floor),

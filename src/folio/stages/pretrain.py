@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from folio.config import UserError
 from folio.data.text import TextStream
 from folio.data.tokens import Tokens
 from folio.evals.perplexity import perplexity
-from folio.files import exclusive
+from folio.files import exclusive, write_atomically
 from folio.infer.sampling import Sampling
 from folio.model.config import ModelConfig
 from folio.model.count import count_parameters, flops_per_token
@@ -37,6 +38,7 @@ from folio.training.signals import Interrupted, stop_on_signal
 from folio.training.snapshot import newest_snapshot, restore
 
 Say = Callable[[str], None]
+Measure = Callable[[Decoder, Tokenizer], dict[str, float]]
 
 
 def pretrain(
@@ -44,13 +46,13 @@ def pretrain(
     folder: Path,
     *,
     resume: bool = False,
-    extra_hooks: Callable[[Learner, Tokenizer], list[Hook]] | None = None,
+    also_measure: Measure | None = None,
     say: Say = print,
 ) -> Run:
     """Train a decoder on text; everything it leaves behind lies in `folder`.
 
     With `resume`, an interrupted run goes on bit for bit where its newest whole
-    snapshot ends. `extra_hooks` are called after evaluation, before saving.
+    snapshot ends. What `also_measure` gives is logged with each evaluation.
     """
     rank, world = init_distributed()
     if rank:
@@ -83,7 +85,7 @@ def pretrain(
             say("no snapshot yet: starting from the beginning")
         rewind(run, learner.step)
         _learn(
-            recipe, run, learner, stream, progress, tokenizer, val_tokens, extra_hooks
+            recipe, run, learner, stream, progress, tokenizer, val_tokens, also_measure
         )
         return run
 
@@ -147,11 +149,32 @@ def describe(
             "fingerprint": train_tokens.fingerprint,
         },
     )
+    write_atomically(
+        run.figures / "tokens.json", json.dumps(token_figure(tokenizer, val_tokens))
+    )
     say(
         f"{counts['total']:,} parameters; {len(train_tokens):,} tokens to train on, "
         f"{len(val_tokens):,} held out; vocabulary {tokenizer.vocab_size:,}; "
         f"{learner.device}, {recipe.train.precision}"
     )
+
+
+def token_figure(tokenizer: Tokenizer, tokens: Tokens, count: int = 96) -> dict:
+    """The beginning of the held-out text, token by token, for the report."""
+    ids = [int(i) for i in tokens[: min(count, len(tokens))]]
+    special = set(tokenizer.special_tokens.values())
+    return {
+        "text": tokenizer.decode(ids),
+        "tokens": [
+            {
+                "id": i,
+                "text": tokenizer.token_bytes(i).decode("utf-8", "replace"),
+                "bytes": len(tokenizer.token_bytes(i)),
+                "special": i in special,
+            }
+            for i in ids
+        ],
+    }
 
 
 def _learn(
@@ -162,7 +185,7 @@ def _learn(
     progress: Progress,
     tokenizer: Tokenizer,
     val_tokens: Tokens,
-    extra_hooks: Callable[[Learner, Tokenizer], list[Hook]] | None,
+    also_measure: Measure | None,
 ) -> None:
     """Train to the end, or until asked to stop."""
     steps, main = recipe.train.steps, stream.rank == 0
@@ -170,13 +193,14 @@ def _learn(
     sinks = _sinks(recipe, run) if main else []
 
     def measure() -> dict[str, float]:
-        return perplexity(
+        values = perplexity(
             learner.model,
             val_tokens,
             recipe.length,
             recipe.train.eval_batch,
             learner.autocast,
         )
+        return values | (also_measure(learner.model, tokenizer) if also_measure else {})
 
     def state() -> dict[str, Any]:
         clock.read()
@@ -186,8 +210,6 @@ def _learn(
         with stop_on_signal() as stop:
             log = hooks.LogMetrics(sinks, clock, recipe.log.every, steps)
             watch = _watching_hooks(recipe, run, tokenizer, val_tokens)
-            if extra_hooks is not None:
-                watch += extra_hooks(learner, tokenizer)
             evaluate = hooks.evaluate(
                 measure,
                 sinks,
@@ -276,8 +298,8 @@ def _finish(run: Run, learner: Learner, progress: Progress, clock: Clock) -> Non
     """Keep the final weights if none were measured, and write the results down."""
     if progress.best_step is None:
         save_model(learner.model, run.model)
-    rows = read_rows(run.metrics)
-    final = next((row for row in reversed(rows) if "val_loss" in row), {})
+    rows = [row for row in read_rows(run.metrics) if "val_loss" in row]
+    final = rows[-1] if rows else {}
     best = next((row for row in rows if row["step"] == progress.best_step), {})
     finish_run(
         run,

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import regex
 
@@ -31,6 +31,9 @@ from folio.text.tokenizer import (
 )
 from folio.text.word_bpe import CACHED_WORDS, LONG_WORD, merge_word
 
+if TYPE_CHECKING:
+    from folio.text.compiled import Encoder
+
 # What GPT-2 (2019) and GPT-4 (cl100k, 2023) call a word. Both keep the space before a
 # word with it and cut English contractions. GPT-4 also lets any one character that is
 # no letter lead a word ("\tdef", "(self"), takes digits by three and newlines by runs.
@@ -44,6 +47,8 @@ PATTERNS = {
 # and between a symbol and a blank. Neither side looks across such a place.
 SAFE_CUT = r"\p{L}(?=\P{L})|\p{N}(?=\P{N})|[^\s\p{L}\p{N}](?=[^\S\r\n])"
 _LAST_SAFE_CUT = regex.compile(f"(?r){SAFE_CUT}")  # (?r) searches from the end
+
+COMPILED_FROM = 1 << 22  # characters; for fewer, loading compiled code takes longer
 
 
 def split(text: str, pattern: str = "gpt4") -> list[str]:
@@ -67,6 +72,16 @@ def safe_cut(text: str) -> int:
     """
     match = _LAST_SAFE_CUT.search(text)
     return match.end() if match else 0
+
+
+def count_split(texts: list[str], pattern: str) -> dict[bytes, int]:
+    """How often each word of `texts` occurs.
+
+    >>> count_split(["one two one two"], "gpt4")
+    {b'one': 1, b' two': 2, b' one': 1}
+    """
+    words = Counter(word for text in texts for word in split(text, pattern))
+    return {to_bytes(word): number for word, number in words.items()}
 
 
 def learn_merges(
@@ -96,9 +111,9 @@ def spell(word_counts: Mapping[bytes, int]) -> dict[tuple[bytes, ...], int]:
 class BPETokenizer(Tokenizer):
     """Byte-level BPE. Trained here, the ids are: bytes, merges in order, specials.
 
-    >>> tokenizer = BPETokenizer.train(["the cat, the hat"], vocab_size=265)
-    >>> [tokenizer.token_bytes(i) for i in tokenizer.encode(" the hat")]
-    [b' the', b' ', b'hat']
+    >>> tokenizer = BPETokenizer.train(["the cat, the hat"], vocab_size=267)
+    >>> [tokenizer.token_bytes(i) for i in tokenizer.encode("the hat")]
+    [b'the', b' ', b'hat']
     """
 
     name = "bpe"
@@ -126,6 +141,8 @@ class BPETokenizer(Tokenizer):
         self._set_vocab(dict(vocab), dict(special_tokens))
         self._split = regex.compile(PATTERNS[pattern]).findall
         self._cache: dict[str, list[int]] = {}
+        self._encoded = 0  # characters so far
+        self._encoder: Encoder | None = None  # the compiled one, once it pays
 
     def _set_vocab(self, vocab: dict[bytes, int], special: dict[str, int]) -> None:
         """Check that everything fits together, and number the merges."""
@@ -189,18 +206,29 @@ class BPETokenizer(Tokenizer):
             )
         if pattern not in PATTERNS:
             raise UserError(f"pattern = {pattern!r}: choose one of {list(PATTERNS)}")
-        counter, learn = partial(count, pattern=pattern), learn_merges
+        count, learn = count_split, learn_merges
         if not readable:
-            counter, learn = fast_training(pattern)
-        counts = count_words(
-            files_or_texts, counter, safe_cut, special_tokens, processes
-        )
+            count, learn = fast_training(files_or_texts)
+        count = partial(count, pattern=pattern)
+        counts = count_words(files_or_texts, count, safe_cut, special_tokens, processes)
         merges = learn(counts, num_merges)
         return cls(merges, pattern, special_tokens)
 
     # encoding
 
     def encode(self, text: str) -> list[int]:
+        """The same ids from the readable loop and, once much has come, compiled."""
+        self._encoded += len(text)
+        if self._encoder is None and self._encoded >= COMPILED_FROM:
+            from folio.text.fast_bpe import make_encoder
+
+            self._encoder = make_encoder(self)
+        if self._encoder is not None:
+            return self._encoder.encode(text)
+        return self.encode_readably(text)
+
+    def encode_readably(self, text: str) -> list[int]:
+        """Split, then spell each word; words met before are remembered."""
         to_bytes(text)
         cache = self._cache
         ids: list[int] = []
@@ -223,6 +251,10 @@ class BPETokenizer(Tokenizer):
 
     def _safe_cut(self, text: str) -> int:
         return safe_cut(text)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to another process: not what can be made again there."""
+        return {**self.__dict__, "_cache": {}, "_encoder": None}
 
     # files
 
@@ -258,13 +290,3 @@ class BPETokenizer(Tokenizer):
 
         parts = read_bpe_json(data)
         return cls(parts.merges, parts.pattern, parts.special_tokens, parts.vocab)
-
-
-def count(texts: list[str], pattern: str) -> dict[bytes, int]:
-    """How often each word of `texts` occurs.
-
-    >>> count(["one two one two"], "gpt4")
-    {b'one': 1, b' two': 2, b' one': 1}
-    """
-    words = Counter(word for text in texts for word in split(text, pattern))
-    return {to_bytes(word): number for word, number in words.items()}

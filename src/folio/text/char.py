@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from folio.config import UserError
@@ -56,12 +56,22 @@ class CharTokenizer(Tokenizer):
         return cls(characters, special_tokens)
 
     def encode(self, text: str) -> list[int]:
+        return self._encode(text, 0)
+
+    def encode_iterable(self, pieces: Iterable[str]) -> Iterator[int]:
+        seen = 0
+        for piece in pieces:
+            yield from self._encode(piece, seen)
+            seen += len(piece)
+
+    def _encode(self, text: str, start: int) -> list[int]:
+        """`start` is the offset of `text` in the whole, for errors."""
         ids = self._ids
         try:
             return [ids[character] for character in text]
         except KeyError as error:
             character = error.args[0]
-            offset = text.index(character)
+            offset = start + text.index(character)
         if "\ud800" <= character <= "\udfff":
             raise SurrogateError(offset, character)
         raise UserError(

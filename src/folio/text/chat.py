@@ -37,8 +37,9 @@ class ChatTemplate:
 
         >>> from folio.text.byte import ByteTokenizer
         >>> tokenizer = ByteTokenizer()
-        >>> talk = [dict(role="user", content="A?"), dict(role="assistant", content="B")]
-        >>> ids, weights = ChatTemplate().render(talk, tokenizer)
+        >>> question = {"role": "user", "content": "A?"}
+        >>> answer = {"role": "assistant", "content": "B"}
+        >>> ids, weights = ChatTemplate().render([question, answer], tokenizer)
         >>> tokenizer.decode(ids)
         '<|user|>A?<|end|><|assistant|>B<|end|>'
         >>> weights

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 import numpy as np
 from numba import njit
 
+from folio.text.compiled_split import inner
+
 NONE = -1
 
 
@@ -131,7 +133,7 @@ def _learn(text, lengths, numbers, num_merges):
     return out_left[: new - 256], out_right[: new - 256]
 
 
-@njit(cache=True)
+@inner
 def _link(lengths, numbers, size):
     """Per position: the count of its word, the next and the previous position."""
     weight = np.empty(size, np.int64)
@@ -150,7 +152,7 @@ def _link(lengths, numbers, size):
 # the places of a pair: a doubly linked list in the order of the text
 
 
-@njit(cache=True)
+@inner
 def _append(places, pair, i):
     head, tail, after, before, pair_at = places
     pair_at[i] = pair
@@ -162,7 +164,7 @@ def _append(places, pair, i):
     tail[pair] = i
 
 
-@njit(cache=True)
+@inner
 def _remove(places, pair, i):
     head, tail, after, before, pair_at = places
     pair_at[i] = NONE
@@ -179,7 +181,7 @@ def _remove(places, pair, i):
 # a heap of pairs: the greatest count on top, among equals the greatest bytes
 
 
-@njit(cache=True)
+@inner
 def _compare(text, a, end_a, b, end_b):
     """Bytes in order: negative, 0 or positive, as a < b, a == b or a > b."""
     for i in range(min(end_a - a, end_b - b)):
@@ -188,7 +190,7 @@ def _compare(text, a, end_a, b, end_b):
     return (end_a - a) - (end_b - b)
 
 
-@njit(cache=True)
+@inner
 def _wins(pair, value, other, other_value, columns):
     if value != other_value:
         return value > other_value
@@ -205,7 +207,7 @@ def _wins(pair, value, other, other_value, columns):
     return order > 0
 
 
-@njit(cache=True)
+@inner
 def _push(heap, valued, heaped, pair, columns):
     value = columns[0][pair]
     i = heaped
@@ -219,7 +221,7 @@ def _push(heap, valued, heaped, pair, columns):
     return heaped + 1
 
 
-@njit(cache=True)
+@inner
 def _pop(heap, valued, heaped, columns):
     """Take the top away (read it before) and put the last entry in order."""
     heaped -= 1

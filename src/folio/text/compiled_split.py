@@ -13,6 +13,9 @@ import numpy as np
 import regex
 from numba import njit
 
+# A function that only compiled code calls needs no way in from Python.
+inner = njit(cache=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
 SYMBOL, LETTER, DIGIT, BLANK, NEWLINE = range(5)  # BLANK: other white space
 
 
@@ -32,7 +35,7 @@ def kinds() -> np.ndarray:
     return table
 
 
-@njit(cache=True, inline="always")
+@inner
 def kind_at(text, i, kinds):
     """(kind, length in bytes) of the character at `i`. `text` is valid UTF-8."""
     first = np.int64(text[i])
@@ -48,7 +51,7 @@ def kind_at(text, i, kinds):
     return kinds[third | text[i + 3] & 0x3F], 4
 
 
-@njit(cache=True, inline="always")
+@inner
 def run_end(text, i, kinds, kind):
     """Behind the run of characters of `kind` that starts at `i`."""
     while i < len(text):
@@ -59,7 +62,7 @@ def run_end(text, i, kinds, kind):
     return i
 
 
-@njit(cache=True)
+@inner
 def contraction(text, i, any_case):
     """The length of 's 'd 'm 't 'll 've 're at the apostrophe `i`, or 0."""
     if i + 1 >= len(text):
@@ -80,7 +83,7 @@ def contraction(text, i, any_case):
     return 0
 
 
-@njit(cache=True)
+@inner
 def white_end(text, i, kinds, to_newline):
     r"""Behind white space: `\s*[\r\n]+` if to_newline, else `\s+(?!\S)|\s+`."""
     start, last, newline = i, i, -1
@@ -98,7 +101,7 @@ def white_end(text, i, kinds, to_newline):
     return last if i < len(text) and last > start else i
 
 
-@njit(cache=True)
+@inner
 def word_end_gpt2(text, i, kinds):
     """Behind the word that starts at byte `i`, by GPT-2's pattern."""
     if text[i] == ord("'"):
@@ -115,7 +118,7 @@ def word_end_gpt2(text, i, kinds):
     return white_end(text, i, kinds, False)
 
 
-@njit(cache=True)
+@inner
 def word_end_gpt4(text, i, kinds):
     """Behind the word that starts at byte `i`, by GPT-4's pattern."""
     if text[i] == ord("'"):
@@ -145,7 +148,7 @@ def word_end_gpt4(text, i, kinds):
     return white_end(text, i - length, kinds, True)
 
 
-@njit(cache=True)
+@inner
 def word_end(text, i, kinds, gpt4):
     if gpt4:
         return word_end_gpt4(text, i, kinds)

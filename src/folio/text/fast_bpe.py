@@ -12,9 +12,10 @@ from __future__ import annotations
 import heapq
 import importlib.util
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cache
 from itertools import pairwise
+from pathlib import Path
 from types import ModuleType
 
 from folio.text import bpe
@@ -34,18 +35,34 @@ def compiled() -> ModuleType | None:
 # training
 
 
-def fast_training(pattern: str) -> tuple[Callable, Callable]:
-    """What `bpe.count` (for one pattern) and `bpe.learn_merges` are, but fast."""
+def make_encoder(tokenizer: bpe.BPETokenizer):
+    """`tokenizer.encode` compiled, or None where numba is not installed."""
     module = compiled()
+    return None if module is None else module.Encoder(tokenizer)
+
+
+# training
+
+
+def fast_training(files_or_texts: Iterable[str | Path]) -> tuple[Callable, Callable]:
+    """What `bpe.count_split` and `bpe.learn_merges` do, fast for this much text."""
+    module = compiled() if _size(files_or_texts) >= bpe.COMPILED_FROM else None
     if module is not None:
-        return partial(module.count, pattern=pattern), module.learn_merges
-    return partial(bpe.count, pattern=pattern), _learn_merges
+        return module.count_split, module.learn_merges
+    return bpe.count_split, lambda counts, n: learn_merges_heap(bpe.spell(counts), n)
 
 
-def _learn_merges(
-    word_counts: Mapping[bytes, int], num_merges: int
-) -> list[tuple[bytes, bytes]]:
-    return learn_merges_heap(bpe.spell(word_counts), num_merges)
+def _size(files_or_texts: Iterable[str | Path]) -> float:
+    """Bytes of files and characters of texts; without end if it can't be known."""
+    if isinstance(files_or_texts, (str, Path)):
+        files_or_texts = [files_or_texts]
+    if not isinstance(files_or_texts, Collection):
+        return float("inf")
+    return sum(
+        source.stat().st_size if isinstance(source, Path) else len(source)
+        for source in files_or_texts
+        if not isinstance(source, Path) or source.is_file()
+    )
 
 
 def learn_merges_heap(
@@ -59,7 +76,7 @@ def learn_merges_heap(
         for pair in pairwise(word):
             counts[pair] += numbers[index]
             places[pair].add(index)
-    heap = [(-count, _Greatest(pair)) for pair, count in counts.items()]
+    heap = [(-count, Greatest(pair)) for pair, count in counts.items()]
     heapq.heapify(heap)
 
     merges: list[tuple[Piece, Piece]] = []
@@ -85,11 +102,11 @@ def learn_merges_heap(
                     new.add(pair)
         counts.pop(best)
         for pair in new:
-            heapq.heappush(heap, (-counts[pair], _Greatest(pair)))
+            heapq.heappush(heap, (-counts[pair], Greatest(pair)))
     return merges
 
 
-class _Greatest:
+class Greatest:
     """A pair that sorts before the smaller ones: heapq gives the least first."""
 
     __slots__ = ("pair",)
@@ -97,7 +114,7 @@ class _Greatest:
     def __init__(self, pair: tuple):
         self.pair = pair
 
-    def __lt__(self, other: _Greatest) -> bool:
+    def __lt__(self, other: Greatest) -> bool:
         return self.pair > other.pair
 
 

@@ -38,6 +38,7 @@ SPECIAL_TOKENS = (
 )
 FILE_NAME = "tokenizer.json"
 BUFFER = 1 << 16  # characters encode_iterable gathers before it looks for a cut
+GROUP = 1 << 19  # characters per trip to another process in encode_batch
 
 
 class SurrogateError(UserError):
@@ -84,9 +85,13 @@ class Tokenizer(ABC):
 
     def _set_pieces(self, pieces: list[bytes], special_tokens: dict[str, int]) -> None:
         """Lay special tokens over or behind `pieces`: each id stands for something."""
+        taken = set(special_tokens.values())
+        ordinary = {piece for i, piece in enumerate(pieces) if i not in taken}
         for token, index in sorted(special_tokens.items(), key=lambda item: item[1]):
             if not token:
                 raise UserError("special_tokens: an empty name; give it characters")
+            if to_bytes(token) in ordinary:
+                raise UserError(f"special token {token!r} is an ordinary one already")
             if index > len(pieces):
                 raise UserError(
                     f"special token {token!r} has id {index}, but id {len(pieces)} is "
@@ -110,11 +115,11 @@ class Tokenizer(ABC):
     def encode_batch(self, texts: Sequence[str], processes: int = 1) -> list[list[int]]:
         """`[encode(text) for text in texts]`, shared out over `processes`."""
         if processes <= 1 or len(texts) < 2:
-            return [self.encode(text) for text in texts]
+            return self._encode_group(texts)
         groups = parallel_map(self._encode_group, _group(texts), processes)
         return [ids for group in groups for ids in group]
 
-    def _encode_group(self, texts: list[str]) -> list[list[int]]:
+    def _encode_group(self, texts: Sequence[str]) -> list[list[int]]:
         return [self.encode(text) for text in texts]
 
     def encode_iterable(self, pieces: Iterable[str]) -> Iterator[int]:
@@ -360,14 +365,14 @@ def _file_of(path: Path) -> Path:
     return path / FILE_NAME if path.is_dir() or path.suffix != ".json" else path
 
 
-def _group(texts: Sequence[str], size: int = 1 << 19) -> Iterator[list[str]]:
-    """Groups of about `size` characters: one trip to another process each."""
+def _group(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Groups of about GROUP characters: one trip to another process each."""
     group: list[str] = []
     total = 0
     for text in texts:
         group.append(text)
         total += len(text)
-        if total >= size:
+        if total >= GROUP:
             yield group
             group, total = [], 0
     if group:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from folio.files import write_atomically
+from folio.files import fsync_file, write_atomically
 from folio.infer.generate import generate_text
 from folio.infer.sampling import Sampling
 from folio.model.store import save_model
@@ -51,22 +51,20 @@ class LogMetrics:
 
     def __init__(self, sinks: Sequence[Sink], clock: Clock, every: int, last: int):
         self.sinks, self.clock, self.every, self.last = sinks, clock, every, last
-        self.sums: dict[str, float] = {}
-        self.count, self.busy = 0, 0.0
+        self.progress = clock.progress  # keeps the sums when the run is interrupted
+        self.busy = 0.0
         self.tokens_before: float | None = None
         self.since = clock.read()
 
     def __call__(self, learner: Learner, metrics: Metrics) -> None:
         self.busy += self.clock.read() - self.since
-        self.count += 1
-        for name, value in metrics.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.progress.add(metrics)
         if due(learner.step, self.every, self.last):
             self._write(learner, metrics)
         self.since = self.clock.read()
 
     def _write(self, learner: Learner, metrics: Metrics) -> None:
-        means = {name: value / self.count for name, value in self.sums.items()}
+        means = self.progress.take_means()
         tokens = learner.denominator - (self.tokens_before or 0.0)
         speed = tokens / self.busy if self.tokens_before is not None else None
         write_row(
@@ -77,7 +75,7 @@ class LogMetrics:
             tokens=learner.denominator,
             **({} if speed is None else {"tokens_per_second": round(speed, 1)}),
         )
-        self.sums, self.count, self.busy = {}, 0, 0.0
+        self.busy = 0.0
         self.tokens_before = learner.denominator
 
     def resume_clock(self, learner: Learner, metrics: Metrics) -> None:
@@ -205,6 +203,9 @@ def save(
 
     def hook(learner: Learner, metrics: Metrics) -> None:
         if due(learner.step, every, last) or stop.requested:
+            # A snapshot must not outlive the rows it counts on.
+            for log in (run.metrics, run.samples):
+                fsync_file(log)
             save_snapshot(run.snapshots, learner, state())
             prune(run.snapshots, keep, progress.best_step)
         if stop.requested:

@@ -72,10 +72,10 @@ class Learner:
                 "masked, so there is nothing to learn from"
             )
         sums = self._backward(batches, objective, total)
-        norm = self._unscale_and_clip()
+        norm = self._unscaled_norm()
         metrics = self._means(sums, norm, total)
         if self._finite(metrics["loss"], metrics["grad_norm"], batches, objective):
-            self._step_optimizer()
+            self._step_optimizer(norm)
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self.denominator += total
@@ -115,14 +115,11 @@ class Learner:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, PRECISIONS[self.precision])
 
-    def _unscale_and_clip(self) -> Tensor:
-        """The norm of the whole gradient before clipping to `max_norm`."""
+    def _unscaled_norm(self) -> Tensor:
+        """Undo the loss scale; the norm of the whole gradient, not clipped yet."""
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         self.scaler.unscale(gradients)
-        norm = nn.utils.get_total_norm(gradients)
-        if self.max_norm is not None:
-            nn.utils.clip_grads_with_norm_(self.model.parameters(), self.max_norm, norm)
-        return norm
+        return nn.utils.get_total_norm(gradients)
 
     def _means(
         self, sums: dict[str, Tensor], norm: Tensor, total: float
@@ -144,11 +141,12 @@ class Learner:
         """May the optimizer step? If not, stop or skip, and say what broke first."""
         bad = not (abs(loss) < float("inf") and norm < float("inf"))
         bad = any_rank(bad, self.device)
+        may_lower = self.scaler.may_lower
         self.scaler.update(overflow=bad)
         if not bad:
             self.skipped_in_a_row = 0
             return True
-        if self.scaler.enabled and abs(loss) < float("inf"):
+        if may_lower and abs(loss) < float("inf"):
             return False  # fp16 overflow: the scale has been lowered, go on
         self.skipped_in_a_row += 1
         if self.on_nonfinite == "stop" or self.skipped_in_a_row >= 3:
@@ -160,7 +158,11 @@ class Learner:
             )
         return False
 
-    def _step_optimizer(self) -> None:
+    def _step_optimizer(self, norm: Tensor) -> None:
+        # Clipping by a norm of NaN would make every gradient NaN and hide the
+        # first one, so it waits until the norm is known to be finite.
+        if self.max_norm is not None:
+            nn.utils.clip_grads_with_norm_(self.model.parameters(), self.max_norm, norm)
         factor = self.schedule(self.step)
         for group, peak in zip(self.optimizer.param_groups, self._peak, strict=True):
             group["lr"] = peak * factor

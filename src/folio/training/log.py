@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -29,11 +30,18 @@ class JsonLines:
 
     def write(self, row: Mapping[str, Any]) -> None:
         clean = {key: _plain(value) for key, value in row.items()}
-        self.file.write(json.dumps(clean, ensure_ascii=False) + "\n")
-        self.file.flush()
+        try:
+            self.file.write(json.dumps(clean, ensure_ascii=False) + "\n")
+            self.file.flush()
+        except OSError as error:
+            raise UserError(
+                f"could not write {self.file.name}: {error.strerror}; free some space, "
+                "then --resume"
+            ) from None
 
     def close(self) -> None:
-        self.file.close()
+        with contextlib.suppress(OSError):  # `write` has said it already
+            self.file.close()
 
 
 def _plain(value: Any) -> Any:
@@ -48,14 +56,15 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     rows = []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    # Bytes, because a line may be torn inside a character.
+    lines = path.read_bytes().rstrip(b"\n").split(b"\n")
     for number, line in enumerate(lines, 1):
         if not line:
             continue
         try:
             rows.append(json.loads(line))
         except ValueError:
-            if number >= len(lines) - 1:
+            if number == len(lines):
                 break
             raise UserError(f"{path}, line {number}: not valid JSON") from None
     return rows

@@ -49,6 +49,14 @@ def _first_bad_output(model: nn.Module) -> Iterator[list[str]]:
             handle.remove()
 
 
+def bad_weight(model: nn.Module) -> str | None:
+    """The name of the first weight that is not finite, if there is one."""
+    for name, parameter in model.named_parameters():
+        if not _finite(parameter):
+            return name
+    return None
+
+
 @torch.no_grad()
 def first_nonfinite(
     model: nn.Module,
@@ -61,9 +69,8 @@ def first_nonfinite(
     Runs the batches forward once more. Dropout draws anew, so that a failure which
     depends on it may not recur; then the gradients still say where it was.
     """
-    for name, parameter in model.named_parameters():
-        if not _finite(parameter):
-            return f"first seen in the weight {name}"
+    if name := bad_weight(model):
+        return f"first seen in the weight {name}"
     with _first_bad_output(model) as found:
         for batch in batches:
             with autocast():

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 import time
 import tomllib
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from folio import __version__
-from folio.config import UserError, to_toml
-from folio.files import write_atomically
+from folio.config import UserError, read_toml, to_toml
+from folio.files import LOCK, remove_temporary, write_atomically
 from folio.runtime import git_commit, machine
-from folio.training.log import forget_after
-from folio.training.snapshot import remove_stale, snapshot_paths
+from folio.training.log import forget_after, read_rows
+from folio.training.snapshot import snapshot_paths
 
 # Changing these between two parts of one run is fine; it is printed and recorded.
 MAY_CHANGE = ("train.steps", "train.keep", "train.save_every", "train.device", "log.")
@@ -77,23 +81,32 @@ class Run:
         self.update_info(notes=[*self.read_info().get("notes", []), text])
 
 
-def open_run(folder: Path, recipe: Any, *, resume: bool, command: str) -> Run:
+def open_run(
+    folder: Path,
+    recipe: Any,
+    *,
+    resume: bool,
+    command: str,
+    say: Callable[[str], None] = print,
+) -> Run:
     """Start a run in `folder`, or go on with the one that is there.
 
     Without `resume` a folder that holds a run is refused; with it, one that was made
     by another recipe is refused, and the first difference named.
     """
     run = Run(folder)
-    if run.recipe.is_file():
+    changes: list[str] = []
+    if run.recipe.is_file() or snapshot_paths(run.snapshots):
         if not resume:
             raise UserError(
                 f"{folder} already holds a run; add --resume to go on with it, or "
                 "choose another folder with --run"
             )
-        _check_same_recipe(run, recipe)
+        changes = _allowed_changes(run, recipe)
     run.folder.mkdir(parents=True, exist_ok=True)
     run.figures.mkdir(exist_ok=True)
-    remove_stale(run.snapshots)
+    for place in (run.folder, run.model, run.figures, run.snapshots):
+        remove_temporary(place)
     write_atomically(run.recipe, to_toml(recipe))
     if not run.info.is_file() or not snapshot_paths(run.snapshots):
         run.update_info(
@@ -106,16 +119,42 @@ def open_run(folder: Path, recipe: Any, *, resume: bool, command: str) -> Run:
             parent=None,
             notes=[],
         )
+    for change in changes:
+        say(f"resumed with a change: {change}")
+        run.note(f"resumed with a change: {change}")
     run.update_info(status="running", finished=None)
     return run
 
 
-def _check_same_recipe(run: Run, recipe: Any) -> None:
+@contextmanager
+def undone_if_refused(folder: Path) -> Iterator[None]:
+    """What a new run put into `folder` is removed if it fails before it has learned.
+
+    A text that can't be read, or a context that is too long, is found only when the
+    folder has been begun; a second try, with the mistake mended, must not find it
+    taken. Only the user's errors undo; hold the folder's lock around this.
+    """
+    run = Run(folder)
+    before = {path.name for path in folder.iterdir()} | {LOCK}
     try:
-        old = _flat(tomllib.loads(run.recipe.read_text(encoding="utf-8")))
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{run.recipe}: not valid TOML: {error}") from None
-    new = _flat(tomllib.loads(to_toml(recipe)))
+        yield
+    except UserError:
+        begun = snapshot_paths(run.snapshots) or read_rows(run.metrics)
+        if run.recipe.name not in before and not begun:
+            for path in folder.iterdir():
+                if path.name in before:
+                    continue
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink()
+        raise
+
+
+def _allowed_changes(run: Run, recipe: Any) -> list[str]:
+    """How `recipe` differs from the run's own; UserError if it may not."""
+    old, new = _flat(read_toml(run.recipe)), _flat(tomllib.loads(to_toml(recipe)))
+    changes = []
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) == new.get(key):
             continue
@@ -125,7 +164,8 @@ def _check_same_recipe(run: Run, recipe: Any) -> None:
                 f"{run.folder} belongs to another recipe: {change}; use the same "
                 "recipe, or choose another folder with --run"
             )
-        run.note(f"resumed with a change: {change}")
+        changes.append(change)
+    return changes
 
 
 def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -140,9 +180,12 @@ def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def rewind(run: Run, step: int) -> None:
-    """Drop what was logged after `step`; it will happen again, the same."""
+    """Drop what was logged after `step`; it will happen again, the same.
+
+    From step 0 on, everything does: the samples of the untrained model, too.
+    """
     for path in (run.metrics, run.samples):
-        forget_after(path, step)
+        forget_after(path, step or -1)
 
 
 @dataclass
@@ -152,9 +195,25 @@ class Progress:
     seconds: float = 0.0  # spent so far, over all parts of the run
     best_loss: float | None = None
     best_step: int | None = None
+    updates: int = 0  # since the last row of the log
+    sums: dict[str, float] = field(default_factory=dict)  # of their metrics
+
+    def add(self, metrics: Mapping[str, float]) -> None:
+        """Count the metrics of one update towards the next row of the log."""
+        self.updates += 1
+        for name, value in metrics.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def take_means(self) -> dict[str, float]:
+        """The mean of each metric since the last row; the next row begins anew."""
+        means = {name: value / self.updates for name, value in self.sums.items()}
+        self.updates, self.sums = 0, {}
+        return means
 
     def improves(self, loss: float, step: int) -> bool:
         """Note a validation loss; True if it is the lowest so far."""
+        if not math.isfinite(loss):
+            return False
         if self.best_loss is not None and not loss < self.best_loss:
             return False
         self.best_loss, self.best_step = loss, step
@@ -179,7 +238,12 @@ class Clock:
 
 def finish_run(run: Run, status: str, step: int, **results: Any) -> None:
     """Write down how the run ended."""
-    run.update_info(status=status, finished=_now(), step=step, **results)
+    try:
+        run.update_info(status=status, finished=_now(), step=step, **results)
+    except UserError:
+        if status == "finished":
+            raise
+        # Else an error is under way that says more than "run.json: disk full".
 
 
 def _now() -> str:

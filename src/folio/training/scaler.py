@@ -20,6 +20,11 @@ class LossScaler:
         self.value = scale if enabled else 1.0
         self.good_steps = 0
 
+    @property
+    def may_lower(self) -> bool:
+        """Whether an overflow can be the scale's fault; at 1 it is the model's."""
+        return self.enabled and self.value > 1.0
+
     def scale(self, loss: Tensor) -> Tensor:
         return loss * self.value if self.enabled else loss
 

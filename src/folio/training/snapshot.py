@@ -11,9 +11,11 @@ dies on the way leaves a `.tmp-` folder, which the next start removes.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,11 +27,14 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from folio.config import UserError
-from folio.files import fsync_folder
+from folio.files import TEMPORARY, fsync_folder
 from folio.model.store import load_tensors, model_tensors
 from folio.training.learner import Learner
+from folio.training.nonfinite import NonFiniteError, bad_weight
 
 MANIFEST = "manifest.json"
+FILES = ("model.safetensors", "optim.safetensors", "rng.safetensors", "state.json")
+_NAME = re.compile(r"step-\d{8,}")
 
 
 class DamagedSnapshotError(UserError):
@@ -63,19 +68,27 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 def load_optimizer(
     optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
 ) -> None:
-    """Put back what `optimizer_tensors` took out."""
+    """Put back what `optimizer_tensors` took out.
+
+    A parameter without state stays without: it has not been updated yet, as after a
+    first update that was skipped.
+    """
     by_parameter: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         parameter_name, key = name.rsplit(".", 1)
         by_parameter.setdefault(parameter_name, {})[key] = tensor
+    optimizer.state.clear()
     for name, parameter in _named(optimizer):
-        if name not in by_parameter:
-            raise UserError(f"the snapshot has no optimizer state for {name!r}")
         # step counters live with the weights: the fused kernel wants them there
-        optimizer.state[parameter] = {
-            key: tensor.to(parameter.device).clone()
-            for key, tensor in by_parameter[name].items()
-        }
+        if state := by_parameter.pop(name, None):
+            optimizer.state[parameter] = {
+                key: tensor.to(parameter.device).clone()
+                for key, tensor in state.items()
+            }
+    if by_parameter:
+        raise UserError(
+            f"the snapshot's optimizer has {min(by_parameter)!r}, this model has not"
+        )
 
 
 def _named(
@@ -129,13 +142,17 @@ def save_snapshot(folder: Path, learner: Learner, extra: dict[str, Any]) -> Path
     """Write the snapshot of this step into `folder`. Returns its path.
 
     `extra` (JSON) is kept beside the learner's state: the stream's position, the best
-    loss so far. A disk that is full or fails is a one-line error; older snapshots and
-    an older one of the same step stay as they were.
+    loss so far. A disk that is full or fails is a one-line error, and older snapshots
+    stay as they were. Weights that are not finite are refused: no snapshot has them.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{learner.step:08d}"
-    if final.exists():  # resumed at this very step: what is there is complete
+    if _is_whole(final):  # resumed at this very step
         return final
+    if name := bad_weight(learner.model):
+        raise NonFiniteError(
+            f"step {learner.step}: the weight {name} is not finite, so it was not "
+            "saved. Lower --optim.lr; older snapshots are untouched"
+        )
     state = {"learner": learner_state(learner)} | extra
     files = {
         "model.safetensors": save(model_tensors(learner.model)),
@@ -144,15 +161,18 @@ def save_snapshot(folder: Path, learner: Learner, extra: dict[str, Any]) -> Path
         "state.json": json.dumps(state, indent=2).encode(),
     }
     size = sum(map(len, files.values()))
-    _check_space(folder, size)
-    staging = folder / f".tmp-{learner.step}-{os.getpid()}"
+    staging = folder / f"{TEMPORARY}{learner.step}-{os.getpid()}"
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _check_space(folder, size)
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
         for name, data in files.items():
             _write_flushed(staging / name, data)
         _write_flushed(staging / MANIFEST, _manifest(files))
         fsync_folder(staging)
+        if final.exists():  # a damaged one, which has been passed over
+            _remove(final)
         os.rename(staging, final)
         fsync_folder(folder)
     except OSError as error:
@@ -193,44 +213,76 @@ def _manifest(files: dict[str, bytes]) -> bytes:
 
 def read_snapshot(path: Path) -> Snapshot:
     """Read one snapshot, checking every byte against its manifest."""
+    data = _read_checked(path)
+    return Snapshot(
+        path=path,
+        model=load(data["model.safetensors"]),
+        optimizer=load(data["optim.safetensors"]),
+        rng=load(data["rng.safetensors"]),
+        state=json.loads(data["state.json"]),
+    )
+
+
+def _read_checked(path: Path) -> dict[str, bytes]:
+    """Every file's bytes, after comparing with the manifest."""
     try:
-        manifest = json.loads((path / MANIFEST).read_bytes())
-        entries = dict(manifest["files"])
-        data = {name: (path / name).read_bytes() for name in entries}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedSnapshotError(f"snapshot {path} is damaged: {error}") from None
-    for name, entry in entries.items():
-        if hashlib.sha256(data[name]).hexdigest() != entry["sha256"]:
-            raise DamagedSnapshotError(
-                f"snapshot {path} is damaged: {name} does not match its checksum"
-            )
-    try:
-        return Snapshot(
-            path=path,
-            model=load(data["model.safetensors"]),
-            optimizer=load(data["optim.safetensors"]),
-            rng=load(data["rng.safetensors"]),
-            state=json.loads(data["state.json"]),
-        )
-    except KeyError as error:
+        manifest = (path / MANIFEST).read_bytes()
+        data = {name: (path / name).read_bytes() for name in FILES}
+    except OSError as error:
         raise DamagedSnapshotError(
-            f"snapshot {path} is damaged: no {error.args[0]} in its manifest"
+            f"snapshot {path} is damaged: {Path(error.filename or path).name}: "
+            f"{error.strerror}"
         ) from None
+    # The manifest is made again and compared byte for byte, so it covers itself, too.
+    if manifest != _manifest(data):
+        raise DamagedSnapshotError(
+            f"snapshot {path} is damaged: {_culprit(manifest, data)} does not match "
+            "its checksum"
+        )
+    return data
+
+
+def _culprit(manifest: bytes, data: dict[str, bytes]) -> str:
+    """Which file differs from what the manifest says; maybe the manifest itself."""
+    for name in FILES:
+        if hashlib.sha256(data[name]).hexdigest().encode() not in manifest:
+            return name
+    return MANIFEST
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        _read_checked(path)
+    except DamagedSnapshotError:
+        return False
+    return True
 
 
 def snapshot_paths(folder: Path) -> list[Path]:
     """All finished snapshots, oldest first."""
-    return sorted(folder.glob("step-*")) if folder.is_dir() else []
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
+    return sorted(found, key=_step)
 
 
 def newest_snapshot(
     folder: Path, say: Callable[[str], None] = print
 ) -> Snapshot | None:
-    """The newest snapshot that is whole; damaged ones are named and passed over."""
-    for path in reversed(snapshot_paths(folder)):
+    """The newest snapshot that is whole; damaged ones are named and passed over.
+
+    None if there is none yet; if there are some, but none whole, a UserError: to
+    begin again without a word would throw away the log, too.
+    """
+    paths = snapshot_paths(folder)
+    for path in reversed(paths):
         try:
             return read_snapshot(path)
         except DamagedSnapshotError as error:
+            if path == paths[0]:
+                raise UserError(
+                    f"{error}, and no other is left; start a new run with --run"
+                ) from None
             say(f"{error}; trying the one before")
     return None
 
@@ -238,14 +290,12 @@ def newest_snapshot(
 # ---- keeping house -------------------------------------------------------------------
 
 
-def remove_stale(folder: Path) -> None:
-    """Remove staging folders; call it with the run's lock held, so none is in use."""
-    if folder.is_dir():
-        for path in folder.glob(".tmp-*"):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def prune(folder: Path, keep: int, best: int | None = None) -> None:
+def prune(
+    folder: Path,
+    keep: int,
+    best: int | None = None,
+    say: Callable[[str], None] = print,
+) -> None:
     """Keep the newest `keep` snapshots and the one of step `best`; remove the others.
 
     The newest one is read back and verified first: nothing older is removed for the
@@ -255,15 +305,22 @@ def prune(folder: Path, keep: int, best: int | None = None) -> None:
     doomed = [p for p in paths[: -max(1, keep)] if _step(p) != best]
     if not doomed:
         return
-    read_snapshot(paths[-1])
+    try:
+        _read_checked(paths[-1])
+    except DamagedSnapshotError as error:
+        say(f"{error}; keeping all older ones")
+        return
     for path in doomed:
-        # rename first: a folder half removed must not look like a snapshot
-        grave = folder / f".tmp-removed-{path.name}-{os.getpid()}"
-        try:
-            os.rename(path, grave)
-        except OSError:
-            continue
-        shutil.rmtree(grave, ignore_errors=True)
+        # one that can't be removed costs space, not the run
+        with contextlib.suppress(OSError):
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Rename first: a folder half removed must not look like a snapshot."""
+    grave = path.with_name(f"{TEMPORARY}removed-{path.name}-{os.getpid()}")
+    os.rename(path, grave)
+    shutil.rmtree(grave, ignore_errors=True)
 
 
 def _step(path: Path) -> int:

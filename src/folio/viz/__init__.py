@@ -2,10 +2,11 @@
 
 Reading order: `color` (what colors mean), `markup` (escaping), `scale` and `svg`
 (charts), `tokens`, `samples`, `attention` (views), `folder` (what a run left on disk),
-`page`, and at last `report` and `compare`.
+`page`, `report`, and for several runs `groups` and `compare`.
 """
 
-from folio.viz.compare import compare_table, write_compare
+from folio.viz.compare import write_compare
+from folio.viz.groups import compare_table
 from folio.viz.report import write_report
 
 __all__ = ["compare_table", "write_compare", "write_report"]

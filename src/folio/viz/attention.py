@@ -25,6 +25,7 @@ from folio.viz.svg import FONT, label
 from folio.viz.tokens import visible
 
 LONGEST = 64  # tokens of the sentence that are drawn
+HOW = "Move through training with the slider, choose a head, point at a word."
 BUDGET = 1_300_000  # bytes of weights in one page; beyond it some steps are left out
 
 
@@ -224,6 +225,7 @@ def attention_view(record: Attention) -> Markup:
     )
     live = tag(
         "div",
+        tag("p", HOW, class_="lead"),
         _controls(record.steps),
         tag("div", _focus(), _heads(layers, heads), class_="attention-body"),
         _sentence(record.tokens),

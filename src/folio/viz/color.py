@@ -22,23 +22,24 @@ MEANINGS = {
     "train": ("#2a69b3", "#6aaef2"),
     "validation": ("#c4480f", "#ff9d5f"),
     "rate": ("#0c8074", "#45cbb4"),
-    "gradient": ("#8d3c9c", "#d596e6"),
+    "gradient": ("#7a1f6e", "#f0a8e0"),
     "speed": ("#77691c", "#d0c25c"),
     "other": ("#5d6675", "#a9b3c2"),
     "good": ("#2d7a3e", "#7fd08f"),
     "warning": ("#9a5a00", "#f0b95a"),
 }
 
-# Runs that are compared, in order of appearance.
+# Runs that are compared, in order of appearance; found by a search for colors that
+# stay apart for protanopes and deuteranopes too (the tests measure it).
 RUNS = [
     ("#2a69b3", "#6aaef2"),
     ("#c4480f", "#ff9d5f"),
-    ("#0c8074", "#45cbb4"),
-    ("#a83279", "#f08cc0"),
-    ("#77691c", "#d0c25c"),
-    ("#5b4bb3", "#a99cf5"),
-    ("#4d5663", "#c3cad6"),
-    ("#8a4b2a", "#dba583"),
+    ("#3f9d93", "#8ff0d0"),
+    ("#5c1458", "#b8608a"),
+    ("#4d3a0c", "#f2ea6b"),
+    ("#4a35d6", "#8f5cf5"),
+    ("#52575c", "#b4dafa"),
+    ("#b68166", "#a3764f"),
 ]
 
 # Backgrounds of neighboring tokens: they separate, and mean nothing else.

@@ -139,12 +139,11 @@ for (const part of all(".attention")) {
   const drawLarge = () => {
     const width = canvas.clientWidth || 480, ratio = devicePixelRatio || 1;
     const pen = canvas.getContext("2d");
-    let font = 12;
+    const font = Math.min(12.5, width * .85 / size);
     pen.font = `${font}px monospace`;
     const longest = Math.max(...tokens.map(token => pen.measureText(token).width));
     edge = Math.min(longest + 10, width * .22);
     cell = (width - edge) / size;
-    font = Math.min(12.5, cell * .95);
     canvas.width = canvas.height = Math.round(width * ratio);
     canvas.style.height = width + "px";
     pen.scale(ratio, ratio);

@@ -108,41 +108,43 @@ def headline_numbers(run: Run) -> list[tuple[str, str, str]]:
 
 
 def _curves(run: Run) -> Section:
-    training, seen = (
-        _series(run, "loss", "train"),
-        _series(run, "val_loss", "validation"),
-    )
     guess = run.get("tokenizer", "vocab_size")
     lead = "Loss is the surprise at the next token, in nats; lower is better."
     if isinstance(guess, int) and guess > 1:
-        lead += (
-            f" Guessing evenly among all {guess:,} tokens would score "
-            f"{math.log(guess):.2f}."
-        )
-    views = []
-    if training or seen:
-        lines = [*smoothed(training)] if training else []
-        lines += [seen] if seen else []
-        late = [_from_step(line, 1) for line in lines]
-        views = [
-            View(lines, x_range=_all_steps(run), choices=(0,)),
-            View(late, choices=(1,), x_label="step, logarithmic", x_log=True),
-        ]
-    loss = chart(
-        "loss",
-        "Loss",
-        views,
-        caption=_loss_caption(run, training),
-        switches=[("linear", "logarithmic")],
-        link="step",
-    )
+        even = math.log(guess)
+        lead += f" Guessing evenly among all {guess:,} tokens would score {even:.2f}."
     charts = [_small_chart(run, *spec) for spec in SMALL]
-    charts += [
-        _small_chart(run, key, key.replace("_", " ").capitalize(), "", "other")
-        for key in run.extra_keys()
-    ]
+    for key in run.extra_keys():
+        title = key.replace("_", " ").capitalize()
+        charts.append(_small_chart(run, key, title, "", "other"))
     small = tag("div", *(c for c in charts if c), class_="charts")
-    return Section("curves", "Learning", join([loss if views else None, small]), lead)
+    return Section("curves", "Learning", join([_loss_chart(run), small]), lead)
+
+
+def _loss_chart(run: Run) -> Markup | None:
+    """Training and validation loss together, over the step or its logarithm."""
+    training = _series(run, "loss", "train")
+    held_out = _series(run, "val_loss", "validation")
+    lines = smoothed(training) if training else []
+    notes = []
+    if len(lines) > 1:
+        notes.append(
+            "Thin: the training loss of every logged step. Thick: the same, smoothed "
+            "(lines fitted to 2 % of the points on either side); below likewise."
+        )
+    if held_out:
+        lines.append(held_out)
+        notes.append("Validation: measured on text that is never trained on.")
+    if not lines:
+        return None
+    late = [_from_step(line, 1) for line in lines]
+    views = [
+        View(lines, x_range=_all_steps(run), choices=(0,)),
+        View(late, choices=(1,), x_label="step, logarithmic", x_log=True),
+    ]
+    switch = ("linear", "logarithmic")
+    caption = " ".join(notes)
+    return chart("loss", "Loss", views, caption=caption, switches=[switch], link="step")
 
 
 # key in the log, title, remark, color's meaning
@@ -174,18 +176,6 @@ def _from_step(line: Series, first: float) -> Series:
     pairs = [(x, y) for x, y in zip(line.x, line.y, strict=True) if x >= first]
     xs, ys = zip(*pairs, strict=True) if pairs else ((), ())
     return Series(line.name, xs, ys, line.color, line.raw, line.dots)
-
-
-def _loss_caption(run: Run, training: Series | None) -> str:
-    parts = []
-    if training and len(smoothed(training)) > 1:
-        parts.append(
-            "Thin: the training loss of every logged step. Thick: the same, smoothed "
-            "(lines fitted to 2 % of the points on either side); below likewise."
-        )
-    if run.last("val_loss") is not None:
-        parts.append("Validation: measured on text that is never trained on.")
-    return " ".join(parts)
 
 
 def _small_chart(run: Run, key: str, title: str, remark: str, color: str):
@@ -246,8 +236,7 @@ def _attention(run: Run) -> Section | None:
         return None
     lead = (
         "Each row is a token, each column a token it may look at; the stronger the "
-        "color, the more of what it sees comes from there. Move through training with "
-        "the slider, choose a head, point at a word."
+        "color, the more of what it sees comes from there."
     )
     return Section("attention", "Attention", attention_view(record), lead)
 

@@ -147,29 +147,34 @@ def subsample(y, limit: int) -> np.ndarray:
     return np.array(sorted(keep))
 
 
-def smooth(x, y, half: int) -> np.ndarray:
+def smooth(x, y, half: int, at=None) -> np.ndarray:
     """Each point replaced by a line fitted to its `half` neighbors on either side.
 
     Weights fall to zero with distance (LOESS: Cleveland 1979). Unlike a running mean
-    of the past it doesn't lag behind a falling loss, and it keeps straight lines:
+    of the past it doesn't lag behind a falling loss, and it keeps straight lines.
+    `at` are the indices to do it for; by default all. What is not finite stays so.
 
     >>> smooth([0, 1, 2, 3], [0.0, 2.0, 4.0, 6.0], half=2).round(6).tolist()
     [0.0, 2.0, 4.0, 6.0]
     """
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
-    result = np.full(len(y), np.nan)
     finite = np.flatnonzero(np.isfinite(y))
-    x, y = x[finite], y[finite]
-    for index, center in enumerate(x):
-        around = slice(max(0, index - half), index + half + 1)
-        offset, values = x[around] - center, y[around]
-        reach = np.abs(offset).max() * 1.001 or 1.0
-        weight = (1 - np.abs(offset / reach) ** 3) ** 3
-        total, first = weight.sum(), (weight * offset).sum()
-        second = (weight * offset**2).sum()
-        spread = total * second - first**2
-        level, moment = (weight * values).sum(), (weight * offset * values).sum()
-        flat = spread <= 1e-12 * total * second or total * second == 0
-        fitted = level / total if flat else (second * level - first * moment) / spread
-        result[finite[index]] = fitted
+    wanted = np.arange(len(y)) if at is None else np.asarray(at)
+    result = np.full(len(wanted), np.nan)
+    for place in np.flatnonzero(np.isfinite(y[wanted])):
+        middle = np.searchsorted(finite, wanted[place])
+        around = finite[max(0, middle - half) : middle + half + 1]
+        result[place] = _fit_line(x[around] - x[wanted[place]], y[around])
     return result
+
+
+def _fit_line(offset: np.ndarray, y: np.ndarray) -> float:
+    """The height at offset 0 of the weighted least-squares line."""
+    reach = np.abs(offset).max() * 1.001 or 1.0
+    weight = (1 - np.abs(offset / reach) ** 3) ** 3
+    total, first, second = (float((weight * offset**n).sum()) for n in (0, 1, 2))
+    level, moment = float((weight * y).sum()), float((weight * offset * y).sum())
+    spread = total * second - first**2
+    if spread <= 1e-12 * total * second:
+        return level / total  # all at one place: no line to fit
+    return (second * level - first * moment) / spread

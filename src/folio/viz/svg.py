@@ -19,7 +19,8 @@ from folio.viz.scale import Scale, fit, smooth, subsample, tick_labels
 
 FONT = 12
 COLORS_OF_RUNS = len(RUNS)
-CHARACTER = 6.4  # width of an average character at that size, rather too wide
+CHARACTER = 6.6  # width of an average character at that size, rather too wide
+BOLD = 7.5
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,18 @@ def smoothed(series: Series, share: float = 0.02) -> list[Series]:
     """The measurements, pale, and the smoothed line over them.
 
     The line looks at `share` of the points on either side; with few points it is drawn
-    through them as they are.
+    through them as they are. A smooth line needs no more than 600 places.
     """
     half = round(len(series.y) * share)
     if half < 2:
         return [replace(series, dots=len(series.y) <= 40)]
-    line = replace(series, y=smooth(series.x, series.y, half))
-    return [replace(series, raw=True), line]
+    count = len(series.y)
+    at = np.unique(np.linspace(0, count - 1, min(count, 600)).round().astype(int))
+    line = smooth(series.x, series.y, half, at)
+    return [
+        replace(series, raw=True),
+        replace(series, x=np.asarray(series.x)[at], y=line),
+    ]
 
 
 def line_chart(
@@ -84,29 +90,20 @@ def line_chart(
     series = [line.thinned(2 * width) for line in series if len(line.y)]
     named = [line for line in series if not line.raw] or series
     labeled = named if labels else []
-    margin = (
-        14 + max((len(_end_label(line)) for line in labeled), default=0) * CHARACTER
-    )
-    x_values = _together([line.x for line in series])
+    longest = int(0.33 * width / BOLD)  # so much of the width may go to labels
+    ends = [_end_label(line, longest) for line in labeled]
+    margin = max([22, *(14 + len(end) * BOLD for end in ends)])
     y_values = _together([v for s in series for v in (s.y, s.low, s.high)])
     y = fit(y_values, height - 40, 26, y_log)
     ticks = tick_labels(y.ticks(max(3, height // 60)))
-    left = 14 + max(len(label) for label in ticks) * CHARACTER
-    x = fit(
-        x_values if x_range is None else x_range,
-        left,
-        width - max(margin, 22),
-        x_log,
-        pad=0,
-    )
-    body = [
-        _y_axis(y, x, height // 60),
-        _x_axis(x, y, width // 130),
-        _names(x_label, y_label, x, y),
-    ]
+    left = 14 + max(map(len, ticks)) * CHARACTER
+    x_values = _together([line.x for line in series]) if x_range is None else x_range
+    x = fit(x_values, left, width - margin, x_log, pad=0)
+    body = [_y_axis(y, x, height // 60), _x_axis(x, y, width // 130)]
+    body.append(_names(x_label, y_label, x, y))
     body += [_band(line, x, y) for line in series if line.low is not None]
     body += [_line(line, x, y) for line in series]
-    body += [*_end_labels(labeled, x, y), _cursor(named, y)]
+    body += [*_end_labels(labeled, ends, x, y), _cursor(named, y)]
     return tag(
         "svg",
         tag("title", description) if description else None,
@@ -251,21 +248,38 @@ def _last(line: Series) -> tuple[float, float] | None:
     return finite[-1] if finite else None
 
 
-def _end_label(line: Series) -> str:
+def _end_label(line: Series, longest: int) -> str:
+    """Name and last value; a long name loses its middle."""
     last = _last(line)
-    return f"{line.name} {digits(last[1])}" if last else line.name
+    value = f" {digits(last[1])}" if last else ""
+    return shortened(line.name, max(4, longest - len(value))) + value
 
 
-def _end_labels(labeled: list[Series], x: Scale, y: Scale) -> list[Markup]:
+def shortened(text: str, longest: int) -> str:
+    """At most `longest` characters: names of runs differ mostly at their ends.
+
+    >>> shortened("tales-learned-positions", 12)
+    'tales-…tions'
+    """
+    if len(text) <= longest:
+        return text
+    tail = (longest - 1) // 2
+    return f"{text[: longest - 1 - tail]}…{text[-tail:]}"
+
+
+def _end_labels(
+    labeled: list[Series], texts: list[str], x: Scale, y: Scale
+) -> list[Markup]:
     """Names at the lines' ends, pushed apart where they would overlap."""
-    ends = [(line, _last(line)) for line in labeled]
-    wanted = [float(y(end[1])) for _, end in ends if end]
-    ends = [line for line, end in ends if end]
-    wanted = [place if math.isfinite(place) else y.start for place in wanted]
+    ends = [
+        (line, text, _last(line)) for line, text in zip(labeled, texts, strict=True)
+    ]
+    ends = [(line, text, float(y(last[1]))) for line, text, last in ends if last]
+    wanted = [place if math.isfinite(place) else y.start for _, _, place in ends]
     places = spread(wanted, gap=FONT + 4, low=y.end, high=y.start)
     return [
-        label(_end_label(line), x.end + 8, place + 4, color=line.color, font_weight=600)
-        for line, place in zip(ends, places, strict=True)
+        label(text, x.end + 8, place + 4, color=line.color, font_weight=600)
+        for (line, text, _), place in zip(ends, places, strict=True)
     ]
 
 

@@ -31,7 +31,11 @@ DEFAULT_MIX = Mix()
 
 
 def documents(
-    seed: int, *, split: Split = "train", count: int | None = None, mix: Mix = DEFAULT_MIX
+    seed: int,
+    *,
+    split: Split = "train",
+    count: int | None = None,
+    mix: Mix = DEFAULT_MIX,
 ) -> Iterator[str]:
     """Documents 0, 1, 2, ... of a split: `count` of them, or without end."""
     check_split(split)
@@ -93,7 +97,7 @@ def _lines(rng: random.Random, problems: list[Problem]) -> list[str]:
     form = choose(rng, _FORMS)
     lines = []
     for problem in problems:
-        question, _ = compose(problem.task, problem.values, rng)
+        question, _ = compose(rng, problem.task, problem.values)
         answer = problem.answer
         if form is _FORMS[2]:
             answer = answer[0].upper() + answer[1:]

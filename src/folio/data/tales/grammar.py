@@ -15,9 +15,9 @@ A template is English with three marks:
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -79,14 +79,15 @@ IRREGULAR = {
     )
 }
 # One-syllable verbs (and those stressed at the end) double their last letter.
-_DOUBLING = frozenset(
-    """begin chat chop cut dig drop forget get grab hug jog let nod pat pin plan put
-    rub run set shop sit skip slip spot step stir stop swap swim trot win wrap""".split()
-)
+_DOUBLED = """
+begin chat chop cut dig drop forget get grab hug jog let nod pat pin plan put rub run
+set shop sit skip slip spot step stir stop swap swim trot win wrap
+"""
+_DOUBLING = frozenset(_DOUBLED.split())
 _VOWELS = frozenset("aeiou")
 
 
-@lru_cache(maxsize=None)
+@cache
 def verb(base: str, form: int) -> str:
     """Inflect a verb: `form` is PAST, GERUND, PARTICIPLE or INFINITIVE.
 
@@ -112,8 +113,12 @@ def verb(base: str, form: int) -> str:
 
 
 def article(phrase: str) -> str:
-    """Put "a" or "an" before a phrase. No word of the lexicon breaks the vowel rule."""
-    return ("an " if phrase[0] in _VOWELS else "a ") + phrase
+    """Put "a" or "an" before a phrase.
+
+    "Honest" is the lexicon's one word that its first letter misleads about.
+    """
+    spoken = phrase[1:] if phrase.startswith("hones") else phrase
+    return ("an " if spoken[0] in _VOWELS else "a ") + phrase
 
 
 def capitalize(sentence: str) -> str:
@@ -121,16 +126,6 @@ def capitalize(sentence: str) -> str:
     if sentence[0] == '"':
         return '"' + sentence[1].upper() + sentence[2:]
     return sentence[0].upper() + sentence[1:]
-
-
-def series(words: Sequence[str]) -> str:
-    """
-    >>> series(["a", "b", "c"]), series(["a", "b"]), series(["a"])
-    ('a, b and c', 'a and b', 'a')
-    """
-    if len(words) == 1:
-        return words[0]
-    return ", ".join(words[:-1]) + " and " + words[-1]
 
 
 # --------------------------------------------------------------------- templates
@@ -158,7 +153,7 @@ class Choice(tuple):
 Part = Any  # str | Slot | Verb | Choice: a node of a compiled template
 
 
-@lru_cache(maxsize=None)
+@cache
 def compiled(template: str) -> tuple[Part, ...]:
     """Parse a template into a tuple of parts.
 
@@ -200,60 +195,23 @@ def _sequence(text: str, at: int) -> tuple[tuple[Part, ...], int]:
     return tuple(parts), at
 
 
-def expand(
-    template: str,
-    rng: random.Random,
-    values: dict[str, str] | None = None,
-    taken: list[int] | None = None,
-) -> str:
-    """Expand a template without verbs; `taken` collects the choices made.
+def expansions(template: str) -> list[str]:
+    """Every text a template without verbs can give, its slots left as they are.
 
-    The choices name the composition: two expansions with equal choices have the
-    same wording whatever fills their slots.
-
-    >>> expand("[good|fine] {what}", random.Random(0), {"what": "day"})
-    'fine day'
+    >>> expansions("[a|b [c|d]] {what}")
+    ['a {what}', 'b c {what}', 'b d {what}']
     """
-    out: list[str] = []
-    _expand(compiled(template), rng, values or {}, taken, out.append)
-    return "".join(out)
+    return _expansions(compiled(template))
 
 
-def _expand(
-    parts: Sequence[Part],
-    rng: random.Random,
-    values: dict[str, str],
-    taken: list[int] | None,
-    write: Callable[[str], None],
-) -> None:
+def _expansions(parts: Sequence[Part]) -> list[str]:
+    texts = [""]
     for part in parts:
-        if part.__class__ is str:
-            write(part)
-        elif part.__class__ is Choice:
-            index = int(rng.random() * len(part))
-            if taken is not None:
-                taken.append(index)
-            _expand(part[index], rng, values, taken, write)
+        if isinstance(part, Choice):
+            endings = [text for option in part for text in _expansions(option)]
+        elif isinstance(part, Slot):
+            endings = ["{" + part.name + "}"]
         else:
-            write(values[part.name])
-
-
-def count_expansions(template: str) -> int:
-    """How many different choice lists a template allows.
-
-    >>> count_expansions("[a|b] [c|[d|e]]")
-    6
-    """
-    total = 1
-    for part in compiled(template):
-        if isinstance(part, Choice):
-            total *= sum(_count_parts(option) for option in part)
-    return total
-
-
-def _count_parts(parts: Sequence[Part]) -> int:
-    total = 1
-    for part in parts:
-        if isinstance(part, Choice):
-            total *= sum(_count_parts(option) for option in part)
-    return total
+            endings = [part]
+        texts = [text + ending for text in texts for ending in endings]
+    return texts

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from folio.config import UserError, nearest
 from folio.data.tales.documents import split_skill
 from folio.data.tales.grammar import choose, draw
-from folio.data.tales.questions import STORY_TASKS
 from folio.data.tales.skills import SKILLS, Problem
 from folio.data.tales.splits import Split, check_split, generator
 from folio.data.tales.stories import Scale, story
@@ -45,7 +44,7 @@ class Instruction:
     """One prompt with a known answer.
 
     `context` is the story ("" for a skill), `question` the task in words; `wrong` is
-    the careless annotator's answer; `composition` names the wording's choices.
+    the careless annotator's answer; `wording` is the question before its operands.
     """
 
     task: str
@@ -53,7 +52,7 @@ class Instruction:
     question: str
     answer: str
     wrong: str
-    composition: tuple[int, ...]
+    wording: str
 
     @property
     def prompt(self) -> str:
@@ -62,7 +61,7 @@ class Instruction:
     @property
     def error_rate(self) -> float:
         """How often the careless annotator errs on this wording."""
-        return NOISY_ERROR_RATES[zlib.crc32(repr(self.composition).encode()) % 2]
+        return NOISY_ERROR_RATES[zlib.crc32(self.wording.encode()) % 2]
 
 
 # ------------------------------------------------------------------------- prompts
@@ -115,9 +114,7 @@ def packed(
     rng = generator("packed", seed, split, index)
     skills = [task for task in tasks if task in SKILLS]
     if choose(rng, tasks) in SKILLS:
-        problems = [
-            split_skill(choose(rng, skills), rng, split) for _ in range(turns)
-        ]
+        problems = [split_skill(choose(rng, skills), rng, split) for _ in range(turns)]
         return [_worded(rng, problem, "", held_out) for problem in problems]
     while True:
         tale = story(rng, split, world)
@@ -134,11 +131,9 @@ def packed(
 def _worded(
     rng: random.Random, problem: Problem, context: str, held_out: bool
 ) -> Instruction:
-    question, composition = compose(
-        problem.task, problem.values, rng, held_out=held_out
-    )
+    question, wording = compose(rng, problem.task, problem.values, held_out=held_out)
     return Instruction(
-        problem.task, context, question, problem.answer, problem.wrong, composition
+        problem.task, context, question, problem.answer, problem.wrong, wording
     )
 
 

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+
+def words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 # --------------------------------------------------------------------- people
 
-GIRLS = tuple(
+GIRLS = words(
     """Mara Ana Ella Ivy Rosa Nora Lina Greta Tilda Vera Hana Jun Mina Olga Petra Sara
-    Wanda Yara Zoe Clara Edith Freya Amina Lucy Bella Dora Hazel Iris Kira Luna""".split()
+    Wanda Yara Zoe Clara Edith Freya Amina Lucy Bella Dora Hazel Iris Kira Luna"""
 )
-BOYS = tuple(
+BOYS = words(
     """Tom Ben Otto Karl Leo Max Finn Hugo Ivan Jack Noah Omar Paul Rafi Sam Theo Umar
-    Viktor Walt Adam Bruno Cyril David Emil Felix George Henry Igor Jonas Kai""".split()
+    Viktor Walt Adam Bruno Cyril David Emil Felix George Henry Igor Jonas Kai"""
 )
 RELATIONS = {
     True: ("friend", "sister", "cousin", "neighbor", "aunt", "grandmother"),
@@ -139,19 +144,18 @@ SPOTS = {
 
 # --------------------------------------------------------------------- things
 
+# What a thing of each family may look like; a story's thing has one look.
+_COLORS = "red blue green yellow white black brown gray orange purple pink"
 _LOOKS = {
-    "toy": "wooden painted striped shiny little funny",
-    "tool": "heavy rusty sturdy old long sharp",
-    "wear": "woolen warm soft thick plain blue",
-    "book": "dusty thin torn old thick faded",
-    "music": "polished fine old golden brown little",
-    "pot": "copper big cracked deep clean white",
-    "gem": "silver tiny precious old smooth bright",
+    "toy": f"wooden painted striped shiny little funny new big {_COLORS}",
+    "tool": "heavy old sturdy new good small big red green strong",
+    "wear": f"soft fine plain striped new old lovely {_COLORS}",
+    "book": "thin old thick new little strange big red blue green yellow brown",
+    "music": "old fine golden polished new lovely small little brown black",
+    "pot": "copper big deep clean white old new blue small plain heavy",
+    "gem": "silver golden tiny old smooth shiny lovely small pretty strange bright",
 }
-COLORS = tuple(
-    "red blue green yellow white black brown gray orange purple pink".split()
-)
-_SIZES = "little big old new small large lovely strange plain pretty".split()
+COLORS = words(_COLORS)
 
 # Each thing with what it is good for and where. "_" stands for the thing itself;
 # without it the thing is the tool: "fly _" -> "flew the kite", but
@@ -161,20 +165,20 @@ toy kite: fly _ in the wind @ hill meadow beach field
 toy ball: play with _ on the grass @ park garden field meadow
 toy drum: play _ in the band @ square fair
 toy puppet: put on a show for the children @ theater school fair
-toy doll: play with _ in the shade @ garden park playground
+toy doll: play with _ under the trees @ garden park playground
 toy whistle: call the dogs home @ farm meadow hill
 toy hoop: roll _ down the path @ hill park village
-toy sled: ride down the slope @ hill valley
+toy wagon: ride down the slope in _ @ hill valley
 toy balloon: show _ to the other children @ fair playground park
 toy robot: show _ to the class @ school
-toy marble: win the game @ playground school square
-tool hammer: mend the fence @ farm garden; build a small house for birds @ workshop barn
-tool rope: pull the boat out of the water @ river lake harbor; make a swing @ orchard park
+toy marble: play with _ in the sand @ playground beach
+tool hammer: mend the fence @ farm garden; build a house for the birds @ workshop barn
+tool rope: pull the boat out of the water @ river lake; make a swing @ orchard park
 tool lantern: light the way @ cave forest cellar
 tool saw: cut wood for the winter @ forest barn
 tool spade: plant a tree @ garden orchard park; dig for treasure @ beach island
-tool bucket: carry water to the horses @ stable farm; build a castle of sand @ beach
-tool basket: gather mushrooms @ forest; carry the eggs to the guests @ inn
+tool bucket: carry water to the horses @ stable farm
+tool basket: gather mushrooms @ forest; carry bread to the guests @ inn
 tool needle: sew a new shirt @ kitchen workshop
 tool ladder: pick the highest apples @ orchard; mend the roof @ barn church mill
 tool brush: paint the door @ shop school inn; paint the boat @ harbor lake
@@ -184,56 +188,55 @@ tool shovel: clear the path @ church village school
 tool net: catch fish for supper @ lake river pier
 tool axe: chop wood for the fire @ camp forest
 tool broom: sweep the floor @ kitchen school shop church
-tool cart: bring the pumpkins to the fair @ fair; carry the hay home @ field meadow
-wear scarf: wear _ at the fair @ fair; keep warm in the wind @ hill pier
-wear hat: wear _ at the wedding @ church; keep off the sun @ beach field
-wear coat: keep warm in the cold @ station harbor castle
+tool cart: bring the hay in @ field meadow; carry sand and stones @ bridge tower
+wear scarf: wear _ at the fair @ fair
+wear hat: wear _ by the sea @ beach pier; wear _ at the wedding @ church
+wear coat: wear _ on the ship @ harbor
 wear glove: catch the ball @ park field
-wear cap: wear _ at the race @ field village
+wear cap: wear _ in the race @ field village
 wear belt: wear _ in the play @ theater
-wear jacket: keep warm on the water @ lake pier
-wear apron: help the cook @ inn kitchen
-wear shawl: keep warm by the fire @ camp inn
-wear cloak: play the king in the school play @ school theater
-wear sweater: keep warm at night @ camp tower
-wear blanket: have a picnic in the sun @ park meadow island
-wear umbrella: stay dry in the rain @ square station market
+wear jacket: wear _ on the water @ lake pier
+wear apron: wear _ by the stove @ inn kitchen
+wear shawl: wear _ by the fire @ camp inn
+wear cloak: wear _ in the school play @ school theater
+wear sweater: wear _ on cold nights @ camp tower
+wear blanket: sit on _ by the water @ beach lake river
+wear umbrella: sit under _ @ beach square park
 book book: read _ by the fire @ inn library
-book map: find the old treasure @ island cave forest; find the shortest road @ valley hill
-book letter: read _ to the whole class @ school
-book diary: write down the news of the day @ tower library
-book notebook: draw the birds @ pond lake forest
+book map: find the old treasure @ island cave forest; find the shortest road @ valley
+book newspaper: read _ at breakfast @ inn
+book diary: write in _ every evening @ tower library
+book notebook: draw birds in _ @ pond lake forest
 book atlas: show the children the far islands @ school library
-book songbook: sing with the others @ church camp fair
+book songbook: sing from _ with the others @ church camp
 book poster: tell everyone about the concert @ square market
 music flute: play _ at the dance @ square inn fair
 music fiddle: play _ at the wedding @ church inn
 music trumpet: play _ in the parade @ village square
-music harmonica: play a tune by the fire @ camp
+music harmonica: play _ by the fire @ camp
 music bell: call everyone to supper @ farm inn camp
-music horn: warn the ships in the fog @ lighthouse pier
+music horn: call the ships home @ lighthouse pier
 music guitar: play _ by the water @ beach lake river
 music banjo: play _ at the fair @ fair
 pot pot: cook soup for everyone @ kitchen camp inn
-pot spoon: stir the honey @ kitchen; stir the soup @ camp inn
+pot spoon: stir the soup @ kitchen camp inn
 pot cup: drink from the spring @ valley waterfall well
 pot jug: fetch fresh milk @ farm barn; fetch cold water @ well fountain
 pot teapot: make tea for the guests @ inn kitchen garden
 pot kettle: boil water for tea @ camp kitchen
 pot bowl: feed the cats @ barn stable; mix the dough @ bakery
 pot pan: fry eggs for breakfast @ camp inn
-pot jar: keep the honey in @ cellar kitchen
-pot bottle: send a message across the sea @ pier beach
-gem coin: buy a warm bun @ bakery market
+pot jar: keep honey in _ for the winter @ cellar kitchen
+pot bottle: carry lemonade to the others @ park beach
+gem coin: do a trick with _ @ square fair park
 gem ring: wear _ at the wedding @ church
 gem key: open the old gate @ castle garden; open the iron door @ cellar tower
-gem shell: hear the sound of the sea @ tower attic
+gem shell: listen to _ every evening @ tower attic
 gem feather: write a long letter @ library school
-gem pebble: skip _ across the water @ pond lake river
 gem necklace: wear _ at the dance @ inn castle square
 gem medal: wear _ in the parade @ square village
-gem watch: be on time for the train @ station
-gem mirror: send a sign with the sun @ hill tower
+gem watch: time the race @ field square
+gem mirror: send a sign to the ships @ hill tower
 """
 
 
@@ -262,9 +265,7 @@ def _kind(line: str) -> Kind:
         Use("*" + phrase, tuple(places.split()))
         for phrase, places in (use.split(" @ ") for use in uses.split("; "))
     )
-    # A thing has one look a story; sizes and colors suit every family.
-    looks = tuple(dict.fromkeys([*_LOOKS[family].split(), *_SIZES, *COLORS]))
-    return Kind(noun, family, looks, parsed)
+    return Kind(noun, family, words(_LOOKS[family]), parsed)
 
 
 KINDS = {k.noun: k for k in map(_kind, _THINGS.strip().splitlines())}
@@ -281,7 +282,7 @@ PLURALS = dict(
     for entry in _COUNTED.split()
 )
 COUNTED = tuple(PLURALS)
-PLURALS["coin"] = "coins"  # money is counted in `earn`, not gathered
+PLURALS["coin"] = "coins"  # money is counted too, but not gathered
 _GATHERED = """
 apple orchard | pear orchard | plum orchard | peach orchard | cherry orchard
 nut forest | egg farm | carrot garden | onion garden | potato field | tomato greenhouse
@@ -294,21 +295,19 @@ EATEN = frozenset(COUNTED) - {
     "candle", "ribbon", "nail", "flower", "rose", "tulip", "daisy",
     "potato", "onion", "mushroom", "pumpkin", "egg", "lemon",
 }  # fmt: skip
-ANIMALS = tuple(
+ANIMALS = words(
     """dog cat goat horse cow sheep hen duck goose fox rabbit hare mouse owl crow robin
-    frog squirrel hedgehog pony donkey lamb pig deer turtle heron badger""".split()
+    frog squirrel hedgehog pony donkey lamb pig deer turtle heron badger"""
 )
-THIEVES = ("crow", "goat", "dog", "monkey", "fox", "squirrel")
-NUMBERS = tuple(
-    "no one two three four five six seven eight nine ten eleven twelve".split()
-)
+THIEVES = ("crow", "goat", "dog", "fox", "squirrel")
+NUMBERS = words("no one two three four five six seven eight nine ten eleven twelve")
 
 # --------------------------------------------------------------- time and weather
 
-DAYS = tuple("Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split())
-MONTHS = tuple(
+DAYS = words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
+MONTHS = words(
     """January February March April May June July August September October November
-    December""".split()
+    December"""
 )
 WEATHERS = {
     "sunny": (
@@ -357,14 +356,14 @@ FULL = Scope(GIRLS, BOYS, tuple(PLACES), tuple(KINDS), COUNTED)
 SMALL = Scope(
     girls=GIRLS[:7],
     boys=BOYS[:7],
-    places=tuple(
+    places=words(
         """garden forest meadow orchard park field market harbor station farm beach pond
-        river lake hill bridge kitchen barn school library""".split()
+        river lake hill bridge kitchen barn school library"""
     ),
-    things=tuple(
+    things=words(
         """kite ball drum doll hammer rope lantern bucket basket ladder scarf hat coat
-        book map letter flute bell pot spoon cup coin ring key shell feather""".split()
+        book map newspaper flute bell pot spoon cup coin ring key shell feather"""
     ),
-    counted=tuple("apple pear plum nut egg carrot cookie flower".split()),
+    counted=words("apple pear plum nut egg carrot cookie flower"),
 )
 SCOPES = {"full": FULL, "small": SMALL}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from folio.data.tales.grammar import article
-from folio.data.tales.lexicon import DAYS, NUMBERS, PLURALS, WEATHERS
+from folio.data.tales.lexicon import DAYS, NUMBERS, PLURALS, WEATHERS, words
 from folio.data.tales.skills import Problem
 from folio.data.tales.world import Person, World
 
@@ -13,9 +13,16 @@ STORY_TASKS = (
     "weather", "want", "who_has", "where", "count", "gave", "first_owner", "day",
 )  # fmt: skip
 
-_WANTING = frozenset({"want", "condition", "rather", "birthday"})
-_ARRIVING = frozenset({"go", "go_back", "come_by", "chase", "rest", "sit_alone"})
-_OWNING = frozenset({"own", "treasure", "has_one", "send", "got_present", "sells"})
+_WANTING = frozenset({"want", "want_plainly", "condition", "rather", "birthday"})
+_ARRIVING = frozenset(
+    words(
+        """go go_back carry come_by come_after chase chase_wind rest sit_alone led
+        hide_self win_race lose_race"""
+    )
+)
+_OWNING = frozenset(
+    words("own treasure has_one send got_present sells bring offer_prize")
+)
 # A careless annotator always mistakes the same weather for the same other one.
 _MISTAKEN_WEATHER = dict(
     zip(WEATHERS, [*list(WEATHERS)[1:], next(iter(WEATHERS))], strict=True)

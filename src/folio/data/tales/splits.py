@@ -2,8 +2,8 @@
 
 Two independent hashes keep evaluation honest. A hash of the *facts* (who is in the
 story, which numbers are sorted) sends an example to one split for ever, so that no
-seed can leak a held-out story into training. A hash of the *composition* (which
-alternatives a question's wording took) keeps an eighth of all wordings unseen.
+seed can leak a held-out story into training. A hash of the *wording* (a composed
+paraphrase before its operands are filled in) keeps an eighth of all wordings unseen.
 """
 
 from __future__ import annotations
@@ -46,6 +46,6 @@ def split_of(*facts: object) -> Split:
     return "validation" if bucket == 0 else "test" if bucket == 1 else "train"
 
 
-def is_held_out(task: str, composition: tuple[int, ...]) -> bool:
+def is_held_out(task: str, wording: str) -> bool:
     """Whether a wording is kept for evaluation (one in eight)."""
-    return zlib.crc32(repr((task, composition)).encode()) % 8 == 0
+    return zlib.crc32(f"{task}: {wording}".encode()) % 8 == 0

@@ -6,10 +6,9 @@ import random
 from dataclasses import dataclass
 from typing import Literal
 
-from folio.data.tales.brief import BRIEF_PLOTS
 from folio.data.tales.grammar import choose
-from folio.data.tales.lexicon import SCOPES
-from folio.data.tales.plots import PLOTS, repay
+from folio.data.tales.lexicon import SCOPES, WEATHERS
+from folio.data.tales.plots import BRIEF_PLOTS, PLOTS, WEIGHTED_PLOTS, repay
 from folio.data.tales.questions import questions
 from folio.data.tales.skills import Problem
 from folio.data.tales.splits import Split, split_of
@@ -18,8 +17,15 @@ from folio.data.tales.world import World
 
 Scale = Literal["full", "small"]  # long tales of many words, or brief ones of few
 
-_PLOT_NAMES = ("borrow", "borrow", "lost", "lost", *PLOTS)
 _OPENINGS = ("open_day", "open_day", "open_month", "open_weather")
+
+
+# Nobody has a picnic in the snow.
+_SEASONS = {
+    "picnic": ("sunny",),
+    "harvest": ("sunny", "sunny", "windy", "foggy"),
+    "seek": ("sunny", "windy", "foggy", "snowy"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +67,9 @@ def story(rng: random.Random, split: Split, scale: Scale = "full") -> Story:
     small = scale == "small"
     while True:
         world = World(rng, SCOPES[scale])
+        world.plot = choose(rng, tuple(BRIEF_PLOTS) if small else WEIGHTED_PLOTS)
         world.cast(2 if small else 4, plain=small)
-        world.set_scene()
-        world.plot = choose(rng, tuple(BRIEF_PLOTS) if small else _PLOT_NAMES)
+        world.set_scene(_SEASONS.get(world.plot, tuple(WEATHERS)))
         if split_of(*premise(world)) == split:
             break
     world.tell(choose(rng, _OPENINGS))

@@ -8,8 +8,9 @@ learning a few fixed sentences by heart.
 from __future__ import annotations
 
 import random
+from functools import cache
 
-from folio.data.tales.grammar import capitalize, expand
+from folio.data.tales.grammar import capitalize, choose, expansions
 from folio.data.tales.splits import is_held_out
 
 
@@ -24,133 +25,114 @@ def _order(command: str) -> str:
 def _ask(question: str) -> str:
     """The ways to put a question."""
     return (
-        f"[|||tell me, |please tell me, |now tell me: |can you say "
-        f"[now|for sure]: |a question: |think about it: ]{question}?"
+        f"[|||tell me, |tell me now, |please tell me, |please tell me now, "
+        f"|think well: |look again: |can you say: ]{question}?"
     )
 
 
-_THE_LIST = "[|the list |the row |this list ]{list}"
-_THE_NUMBERS = "[|the numbers |the list |the digits ]{list}"
+def _either(question: str, command: str) -> str:
+    """A question, more often, or the command to answer it."""
+    return f"[{_ask(question)}|{_ask(question)}|{_order(command)}]"
+
+
+_SAY = "[say|tell me|write down]"
+_LIST = "[|the list |the row |this list ]{list}"
 _ONE = "[word|thing|item|one]"
+_MOST = "[largest|biggest|highest|greatest]"
+_RISING = "[in rising order|from small to large|from low to high]"
+_DIGITS = "[with digits|in digits|in numbers|in short form]"
 
 WORDINGS: dict[str, str] = {
     # skills
-    "sort": "["
-    + _order(
-        f"[sort|arrange|order|put] {_THE_NUMBERS} [in rising order|from small to large"
-        "|from low to high|starting with the smallest]"
-    )
-    + "|"
-    + _ask(f"what is {_THE_NUMBERS} [in rising order|from small to large|sorted]")
-    + "]",
-    "largest": "["
-    + _order(
-        "[give|name|find|pick] the [largest|biggest|highest|greatest] "
-        "[one|number|digit] [of|in] [|the list |the numbers ]{list}"
-    )
-    + "|"
-    + _ask(
-        "[which|which number|which one] is the [largest|biggest|highest|greatest] "
-        "[of|in] [|the list |the numbers ]{list}"
-    )
-    + "]",
-    "date": "["
-    + _order(
-        "[write|give|put|say] [|the date |the day ]{date} [with digits|in digits"
-        "|in numbers|in short form]"
-    )
-    + "|"
-    + _ask(
-        "how [do|can] [I|you|we] write [|the date |the day ]{date} [with digits"
-        "|in numbers|in short form]"
-    )
-    + "]",
-    "length": "["
-    + _order(
-        "count the [words|things|items|names] [of|in] [|the list |the row ]{list}"
-    )
-    + "|"
-    + _ask(
-        "[how many [words|things|items|names] are [|there ]in "
-        f"{_THE_LIST}|how long is the [list|row] {{list}}]"
-    )
-    + "]",
-    "first": "["
-    + _order(
-        f"[give|name|find|pick|say] the first {_ONE} [of|in] [|the list |the row ]{{list}}"
-    )
-    + "|"
-    + _ask(
-        f"[which {_ONE} comes first in {_THE_LIST}|what is the first {_ONE} of "
-        f"{_THE_LIST}]"
-    )
-    + "]",
-    "last": "["
-    + _order(
-        f"[give|name|find|pick|say] the last {_ONE} [of|in] [|the list |the row ]{{list}}"
-    )
-    + "|"
-    + _ask(
-        f"[which {_ONE} comes last in {_THE_LIST}|what is the last {_ONE} of "
-        f"{_THE_LIST}]"
-    )
-    + "]",
-    "reverse": "["
-    + _order(
+    "sort": _either(
+        f"what [is|do you get from] {_LIST} [{_RISING}|sorted]",
+        f"[sort|arrange|order|put] [|the numbers |the list |the digits ]{{list}} "
+        f"[{_RISING}|starting with the smallest]",
+    ),
+    "largest": _either(
+        f"[which|which number|which one] is the {_MOST} [of|in] {_LIST}",
+        f"[give|name|find|pick] the {_MOST} [one|number|digit] [of|in] {_LIST}",
+    ),
+    "date": _either(
+        f"how [do|can] [I|you|we] write [|the date ]{{date}} {_DIGITS}",
+        f"[write|give|put|say] [|the date ]{{date}} {_DIGITS}",
+    ),
+    "length": _either(
+        f"[how many [words|things|items] are [|there ]in {_LIST}"
+        "|how long is the [list|row] {list}]",
+        f"count the [words|things|items] [of|in] {_LIST}",
+    ),
+    "first": _either(
+        f"[which {_ONE} comes first in|what is the first {_ONE} of] {_LIST}",
+        f"[give|name|find|pick|say] the first {_ONE} [of|in] {_LIST}",
+    ),
+    "last": _either(
+        f"[which {_ONE} comes last in|what is the last {_ONE} of] {_LIST}",
+        f"[give|name|find|pick|say] the last {_ONE} [of|in] {_LIST}",
+    ),
+    "reverse": _either(
+        "what is {list} [backward|in reverse]",
         "[reverse {list}|[say|read|write] {list} [backward|in reverse]"
-        "|turn {list} around]"
-    )
-    + "|"
-    + _ask("what is {list} [backward|in reverse]")
-    + "]",
-    "echo": _order("[say|repeat|write|read] {list} [|once more|again]"),
+        "|turn {list} around]",
+    ),
+    "echo": _order("[say|repeat|write|read] {list}[| once more| again]"),
     # questions about a story
-    "weather": _ask(
+    "weather": _either(
         "[what was the weather like[| that day]|how was the weather[| that day]"
-        "|what kind of weather was it|what was the weather[| that day]]"
+        "|what kind of weather was it|what was the weather[| that day]]",
+        f"{_SAY} what the weather was[| like]",
     ),
-    "day": _ask(
+    "day": _either(
         "[what day was it|which day was it|on which day did it happen"
-        "|on which day did the story [begin|start]]"
+        "|on which day did the story [begin|start]]",
+        f"{_SAY} which day it was",
     ),
-    "want": _ask(
+    "want": _either(
         "[what did {person} [want|need|wish for]"
-        "|[what|which] thing did {person} [want|need|wish for]]"
+        "|[what|which] thing did {person} [want|need|wish for]]",
+        f"{_SAY} what {{person}} [wanted|needed|wished for]",
     ),
-    "who_has": _ask(
-        "[who [has|holds|keeps|owns] the {thing}[| now| in the end]"
-        "|which person has the {thing}[| now| in the end]"
-        "|who has the {thing}[| now| in the end]]"
+    "who_has": _either(
+        "[who [has|holds|keeps|owns] the {thing}|which person has the {thing}]"
+        "[| now| in the end]",
+        f"{_SAY} who has the {{thing}}[| now| in the end]",
     ),
-    "where": _ask(
-        "[where is {what}[| now| in the end]|in which place is {what}[| now| in the end]"
-        "|where can [I|we] find {what}[| now| in the end]]"
+    "where": _either(
+        "[where is {what}|in which place is {what}|where can [I|we] find {what}]"
+        "[| now| in the end]",
+        f"{_SAY} where {{what}} is[| now| in the end]",
     ),
-    "count": _ask(
+    "count": _either(
         "how many {items} [does {person} have[| now| left| in the end]"
-        "|are left for {person}]"
+        "|are left for {person}]",
+        f"{_SAY} how many {{items}} {{person}} has[| now| left| in the end]",
     ),
-    "gave": _ask(
+    "gave": _either(
         "[who gave {person} the {thing}|who gave the {thing} to {person}"
-        "|from whom did {person} get the {thing}|who let {person} have the {thing}]"
+        "|from whom did {person} get the {thing}|who let {person} have the {thing}]",
+        f"{_SAY} who gave the {{thing}} to {{person}}",
     ),
-    "first_owner": _ask(
-        "[who had the {thing} first|who had the {thing} [at first|before the others]"
-        "|who was the first to have the {thing}]"
+    "first_owner": _either(
+        "[who had the {thing} [first|at first|before the others]"
+        "|who was the first to have the {thing}]",
+        f"{_SAY} who had the {{thing}} [first|at first]",
     ),
 }
 
 
-def compose(
-    task: str, values: dict[str, str], rng: random.Random, *, held_out: bool = False
-) -> tuple[str, tuple[int, ...]]:
-    """A wording of the task and the choices that made it.
+@cache
+def wordings(task: str, held_out: bool = False) -> tuple[str, ...]:
+    """All wordings of a task that training may show, or those that it never shows.
 
-    `held_out` asks for one of the compositions that training never shows.
+    Some come more than once: templates weigh their alternatives that way.
     """
-    while True:
-        taken: list[int] = []
-        text = expand(WORDINGS[task], rng, values, taken)
-        composition = tuple(taken)
-        if is_held_out(task, composition) == held_out:
-            return capitalize(text), composition
+    texts = map(capitalize, expansions(WORDINGS[task]))
+    return tuple(text for text in texts if is_held_out(task, text) == held_out)
+
+
+def compose(
+    rng: random.Random, task: str, values: dict[str, str], *, held_out: bool = False
+) -> tuple[str, str]:
+    """The task in words, and the wording before its values were filled in."""
+    wording = choose(rng, wordings(task, held_out))
+    return wording.format(**values), wording

@@ -8,9 +8,10 @@ answers to questions are read from the state that the events left behind.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from folio.data.tales.grammar import between, choose, draw
+from folio.data.tales.grammar import T, between, choose, draw
 from folio.data.tales.lexicon import (
     CHILD_RELATIONS,
     DAYS,
@@ -143,44 +144,58 @@ class World:
                     jobs.add(job)
                     person.job = job
 
-    def set_scene(self) -> None:
-        """Choose day, month and weather; snow keeps to the winter."""
+    def set_scene(self, weathers: Sequence[str] = tuple(WEATHERS)) -> None:
+        """Choose day, month and weather; snow keeps to winter, warm sun to summer."""
         rng = self.rng
         self.day = choose(rng, DAYS)
-        self.month = choose(rng, MONTHS)
-        self.weather = choose(rng, tuple(WEATHERS))
-        if self.weather == "snowy":
-            self.month = choose(rng, ("December", "January", "February"))
+        self.weather = choose(rng, weathers)
+        winter, summer = (*MONTHS[:2], MONTHS[11]), MONTHS[4:9]
+        seasons = {"snowy": winter, "sunny": summer}
+        self.month = choose(rng, seasons.get(self.weather, MONTHS))
 
     @property
     def hero(self) -> Person:
         return self.people[0]
 
-    def trait(self, person: Person, family: str) -> None:
+    def present(self, person: Person, family: str) -> None:
+        """Say who this is, with a trait that suits what is to come."""
         person.trait = choose(self.rng, TRAITS[family])
+        self.tell("hero", person)
 
     def chance(self, probability: float) -> bool:
         return self.rng.random() < probability
 
-    def new_thing(self, owner: Person, families: str = "") -> Thing:
-        """A thing that suits its future owner: no axe for a child, no doll for a cook."""
+    def pick(self, *options: T) -> T:
+        return choose(self.rng, options)
+
+    def new_thing(self, owner: Person) -> Thing:
+        """A thing that suits its owner: no axe for a child, no doll for a cook."""
+        return self._new_thing(("tool", "pot") if owner.child else ("toy",))
+
+    def new_gift(self, owner: Person) -> Thing:
+        """A thing to be fond of: nobody treasures a bucket."""
+        unfit = ("tool", "pot") if owner.child else ("tool", "pot", "toy")
+        return self._new_thing(unfit)
+
+    def _new_thing(self, unfit: tuple[str, ...]) -> Thing:
         if not self._free_nouns:
-            self._free_nouns = draw(self.rng, self.scope.things, len(self.scope.things))
-        unfit = ("tool", "pot") if owner.child else ("toy",)
+            nouns = self.scope.things
+            self._free_nouns = draw(self.rng, nouns, len(nouns))
         for noun in self._free_nouns:
-            family = KINDS[noun].family
-            if family in families if families else family not in unfit:
+            if KINDS[noun].family not in unfit:
                 self._free_nouns.remove(noun)
                 kind = KINDS[noun]
                 return Thing(kind, choose(self.rng, kind.looks))
         raise AssertionError("the world ran out of things")
 
+    def _mix_places(self) -> None:
+        if not self._free_places:
+            names = self.scope.places
+            self._free_places = draw(self.rng, names, len(names))
+
     def new_place(self, indoors: bool | None = None) -> Place:
         """A place the story has not used yet."""
-        if not self._free_places:
-            self._free_places = draw(
-                self.rng, self.scope.places, len(self.scope.places)
-            )
+        self._mix_places()
         for name in self._free_places:
             place = PLACES[name]
             if indoors is None or place.indoors == indoors:
@@ -190,8 +205,7 @@ class World:
 
     def known_place(self, name: str) -> Place:
         """A place by name, no longer free for others."""
-        if not self._free_places:
-            self.new_place()
+        self._mix_places()
         if name in self._free_places:
             self._free_places.remove(name)
         return PLACES[name]
@@ -279,10 +293,11 @@ class World:
         self.tell(kind, person, thing=thing, place=place)
 
     def snatch(self, thief: str, victim: Person, thing: Thing, place: Place) -> None:
-        """An animal carries a thing off and drops it somewhere else."""
+        """An animal or the wind carries a thing off and drops it somewhere else."""
         assert self.holder[thing] is victim, f"{victim.name} has no {thing.noun}"
         self._lay(thing, place)
-        self.tell("snatch", victim, thing=thing, place=place, note=thief)
+        kind = "blow" if thief == "wind" else "snatch"
+        self.tell(kind, victim, thing=thing, place=place, note=thief)
 
     def swap(self, one: Person, two: Person, mine: Thing, yours: Thing) -> None:
         """`one` gives `mine` and gets `yours`."""

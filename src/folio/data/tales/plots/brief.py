@@ -1,31 +1,29 @@
 """Plots of twenty to forty words for two people: the world of instructions.
 
 Everything a question may ask is said once and plainly, so that a small model can
-learn to read it. The events are those of `plots.py`, told with the same phrases.
+learn to read it. Events and phrases are those of the long tales.
 """
 
 from __future__ import annotations
 
-from folio.data.tales.grammar import choose
-from folio.data.tales.plots import Plot
-from folio.data.tales.world import Thing, World
+from folio.data.tales.lexicon import GATHERED
+from folio.data.tales.world import Person, Thing, World
 
 
-def _wish(w: World, person) -> Thing:
+def _wish(w: World, person: Person) -> Thing:
     thing = w.new_thing(person)
-    w.want(person, thing, use=choose(w.rng, thing.kind.uses))
+    w.want(person, thing, "want_plainly")
     return thing
 
 
-def get(w: World) -> None:
+def receive(w: World) -> None:
     """Somebody wants what the other has, and gets it."""
     hero, other = w.people
-    thing = _wish(w, hero)
     w.own(hero, w.new_thing(hero))
-    place = w.new_place()
-    w.location[other] = place
-    w.own(other, thing, "has_one", place=place)
-    w.go(hero, place)
+    thing = _wish(w, hero)
+    w.location[other] = w.new_place()
+    w.own(other, thing, "has_one", place=w.location[other])
+    w.go(hero, w.location[other])
     w.give(other, hero, thing)
     if w.chance(0.5):
         w.go(hero, w.new_place())
@@ -34,11 +32,11 @@ def get(w: World) -> None:
 def mislay(w: World) -> None:
     """Somebody leaves a thing behind; the other may find it."""
     hero, other = w.people
+    _wish(w, other)
     mine = w.new_thing(hero)
     w.own(hero, mine)
-    _wish(w, other)
     w.go(hero, w.new_place())
-    w.leave(hero, mine, "leave")
+    w.leave(hero, mine)
     w.go(hero, w.new_place())
     if w.chance(0.6):
         w.go(other, w.lying[mine])
@@ -50,12 +48,11 @@ def swap(w: World) -> None:
     hero, other = w.people
     mine = w.new_thing(hero)
     w.own(hero, mine)
-    wish = _wish(w, hero)
-    place = w.new_place()
-    w.own(other, wish, "has_one", place=place)
-    w.location[other] = place
-    w.go(hero, place)
-    w.swap(hero, other, mine, wish)
+    wished = _wish(w, hero)
+    w.location[other] = w.new_place()
+    w.own(other, wished, "has_one", place=w.location[other])
+    w.go(hero, w.location[other])
+    w.swap(hero, other, mine, wished)
     if w.chance(0.5):
         w.go(other, w.new_place())
 
@@ -63,14 +60,14 @@ def swap(w: World) -> None:
 def share(w: World) -> None:
     """Things are gathered and shared."""
     hero, other = w.people
-    w.pick_counted()
     _wish(w, other)
     w.own(hero, w.new_thing(hero))
-    w.go(hero, w.new_place())
+    w.pick_counted()
+    w.go(hero, w.known_place(GATHERED[w.counted]))
     w.gain(hero, w.amount(3, 9))
     w.share(hero, other, w.amount(1, w.counts[hero] - 1))
     if w.chance(0.5):
         w.go(hero, w.new_place())
 
 
-BRIEF_PLOTS: dict[str, Plot] = {plot.__name__: plot for plot in (get, mislay, swap, share)}
+BRIEF_PLOTS = {plot.__name__: plot for plot in (receive, mislay, swap, share)}

@@ -1,0 +1,100 @@
+"""How weights begin: the sizes that the docstring promises, and the loss they give."""
+
+import math
+
+import pytest
+import torch
+
+from folio.model.config import ModelConfig
+from folio.model.decoder import Decoder
+
+
+def model_of(seed: int = 0, **changes) -> Decoder:
+    fields = {"vocab_size": 500, "d_model": 128, "n_layers": 3, "max_seq_len": 64}
+    torch.manual_seed(seed)
+    return Decoder(ModelConfig(**(fields | changes)))
+
+
+def std_of(module) -> float:
+    return module.weight.std().item()
+
+
+@pytest.mark.parametrize("mlp", ["gelu", "swiglu"])
+def test_gpt2_init(mlp):
+    model = model_of(mlp=mlp, bias=True, positions="learned", tie_embeddings=False)
+    small = 0.02 / math.sqrt(2 * 3)
+    for name, module in model.named_modules():
+        if not hasattr(module, "weight"):
+            continue
+        residual = name.endswith((".attention.out", ".mlp.down"))
+        assert std_of(module) == pytest.approx(small if residual else 0.02, rel=0.05)
+        assert abs(module.weight.mean().item()) < 1e-3
+        if getattr(module, "bias", None) is not None:
+            assert not module.bias.any()
+
+
+@pytest.mark.parametrize("mlp", ["gelu", "swiglu"])
+def test_fan_in_init(mlp):
+    model = model_of(init="fan_in", mlp=mlp, tie_embeddings=False, d_ff=256)
+    for name, module in model.blocks.named_modules():
+        if not hasattr(module, "weight"):
+            continue
+        if name.endswith((".attention.out", ".mlp.down")):
+            assert not module.weight.any()
+        else:
+            wanted = 1 / math.sqrt(module.in_features)
+            assert std_of(module) == pytest.approx(wanted, rel=0.05)
+    assert std_of(model.embedding) == pytest.approx(0.02, rel=0.05)
+    assert std_of(model.head) == pytest.approx(0.02, rel=0.05)
+
+
+def test_with_fan_in_each_block_begins_as_the_identity():
+    model = model_of(init="fan_in")
+    x = torch.randn(2, 5, 128, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(model.blocks[0](x, None, None), x)
+
+
+@pytest.mark.parametrize("init", ["gpt2", "fan_in"])
+def test_tying_leaves_the_embeddings_as_they_were(init):
+    model = model_of(init=init)
+    assert model.head.weight is model.embedding.weight
+    assert std_of(model.embedding) == pytest.approx(0.02, rel=0.05)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("init", ["gpt2", "fan_in"])
+@pytest.mark.parametrize("positions", ["learned", "sinusoidal", "rotary", "none"])
+@torch.no_grad()
+def test_the_first_loss_is_that_of_a_guess(tied, init, positions):
+    model = model_of(init=init, tie_embeddings=tied, positions=positions)
+    generator = torch.Generator().manual_seed(1)
+    tokens = torch.randint(500, (16, 65), generator=generator)
+    logprobs = model(tokens[:, :-1], targets=tokens[:, 1:]).logprobs
+    assert -logprobs.mean().item() == pytest.approx(math.log(500), abs=0.1)
+
+
+@torch.no_grad()
+def test_depth_does_not_blow_up_the_residual_stream():
+    sizes = {}
+    for layers in (2, 16):
+        model = model_of(n_layers=layers, d_model=64)
+        tokens = torch.arange(64)[None]
+        x, angles = model.embed(tokens, None)
+        for block in model.blocks:
+            x = block(x, None, angles)
+        sizes[layers] = x.std().item()
+    assert sizes[16] < 1.5 * sizes[2]
+
+
+def test_a_seed_decides_every_weight():
+    first, second, third = model_of(1), model_of(1), model_of(2)
+    pairs = zip(first.parameters(), second.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert not torch.equal(first.embedding.weight, third.embedding.weight)
+
+
+def test_gains_begin_at_one():
+    model = model_of(norm="layernorm", bias=True)
+    for name, parameter in model.named_parameters():
+        if name.endswith("gain"):
+            assert (parameter == 1).all()
