@@ -22,7 +22,6 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from record import parse_arguments, record
 from safetensors.torch import load
 
 from folio.config import build
@@ -30,6 +29,7 @@ from folio.stages.pretrain import pretrain
 from folio.stages.recipe import PretrainRecipe
 from folio.training import hooks
 from folio.training import snapshot as snapshots
+from record import parse_arguments, record
 
 STEPS = 16
 TIMING = ("seconds", "tokens_per_second")

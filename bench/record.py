@@ -31,6 +31,7 @@ from typing import Any
 import torch
 
 from folio import runtime
+from folio.files import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
@@ -206,9 +207,7 @@ def record(
     }
     path = RESULTS / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    runtime.write_atomically(
-        path, json.dumps(result, indent=1, ensure_ascii=False) + "\n"
-    )
+    write_atomically(path, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     print(f"{name} {value:.4g} {goal:.4g}", flush=True)
     return path
 

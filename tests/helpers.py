@@ -2,12 +2,14 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 
 from folio import cli
 from folio.config import build, merge, read_toml
@@ -18,8 +20,10 @@ from folio.model.decoder import Decoder
 from folio.objectives.next_token import next_token
 from folio.optim.adamw import adamw
 from folio.optim.schedule import warmup_cosine
+from folio.runtime import init_distributed
 from folio.stages.recipe import PretrainRecipe
 from folio.training.learner import Learner
+from folio.training.nonfinite import NonFiniteError
 from folio.training.snapshot import newest_snapshot, optimizer_tensors
 
 VOCABULARY, CONTEXT = 17, 16
@@ -129,7 +133,7 @@ def everything(learner: Learner) -> dict[str, torch.Tensor]:
     weights = learner.model.state_dict()
     return {
         **{f"model.{name}": tensor.clone() for name, tensor in weights.items()},
-        **optimizer_tensors(learner.optimizer),
+        **{n: t.clone() for n, t in optimizer_tensors(learner.optimizer).items()},
     }
 
 
@@ -137,7 +141,13 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) ->
     """Bit for bit, key for key."""
     assert one.keys() == other.keys()
     for name, tensor in one.items():
-        assert torch.equal(tensor, other[name]), name
+        # NaN in the same place is the same
+        same = torch.equal(tensor, other[name]) or (
+            tensor.is_floating_point()
+            and torch.equal(tensor.isnan(), other[name].isnan())
+            and torch.equal(tensor.nan_to_num(), other[name].nan_to_num())
+        )
+        assert same, name
 
 
 def rows(path: Path) -> list[dict]:
@@ -179,7 +189,9 @@ def assert_same_run(one: dict[str, object], other: dict[str, object]) -> None:
 def files_below(folder: Path) -> dict[str, bytes]:
     """Every path below `folder` with its content: what must not change."""
     return {
-        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else b""
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        if path.is_file()
+        else b""
         for path in sorted(folder.rglob("*"))
     }
 
@@ -217,3 +229,76 @@ def wait_for(condition, seconds: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.005)
+
+
+# ---- two processes -------------------------------------------------------------------
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def uneven(stream):
+    """The stream's batches, with the weights of a third of the targets set to 0."""
+    for batch in stream:
+        batch["weights"] = (batch.targets % 3 != 0).float()
+        batch.denominator = float(batch.weights.sum())
+        yield batch
+
+
+def train_uneven(rank: int, world: int, steps: int, accumulate: int):
+    """What one of `world` ranks learns: (metrics of each step, weights)."""
+    learner = tiny_learner()
+    learner.model.train()
+    stream = uneven(tiny_stream(batch=4 // world, rank=rank, world=world))
+    metrics = [
+        learner.update([next(stream) for _ in range(accumulate)], next_token)
+        for _ in range(steps)
+    ]
+    return metrics, everything(learner)
+
+
+def one_of_two_ranks(rank: int, port: int, folder: str, work: str) -> None:
+    """Join a group of two and do the function named `work`; errors become a file."""
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}
+    torch.set_num_threads(1)
+    init_distributed()
+    try:
+        globals()[work](rank, Path(folder))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def learn_on_two_ranks(rank: int, folder: Path) -> None:
+    """Train, and write down what came of it."""
+    metrics, tensors = train_uneven(rank, 2, steps=6, accumulate=2)
+    save_file({n: t.contiguous() for n, t in tensors.items()}, folder / f"{rank}.st")
+    (folder / f"{rank}.json").write_text(json.dumps(metrics))
+
+
+def fail_on_one_rank(rank: int, folder: Path) -> None:
+    """Rank 1 alone meets a loss that is not a number."""
+
+    def objective(model, batch):
+        loss, metrics = next_token(model, batch)
+        return loss * (float("nan") if rank and learner.step == 2 else 1.0), metrics
+
+    learner, stream = tiny_learner(), tiny_stream(rank=rank, world=2)
+    try:
+        for _ in range(4):
+            before = everything(learner)
+            learner.update([next(stream)], objective)
+    except NonFiniteError as error:
+        assert_same(everything(learner), before)
+        (folder / f"{rank}.txt").write_text(str(error))
+
+
+def on_two_ranks(folder: Path, work: str) -> None:
+    """Run the function named `work` of this module in two processes that cooperate."""
+    torch.multiprocessing.spawn(
+        one_of_two_ranks, (free_port(), str(folder), work), nprocs=2
+    )

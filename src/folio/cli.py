@@ -134,12 +134,9 @@ def _run_recipe_verb(options: argparse.Namespace, overrides: list[str]) -> None:
             learn_tokenizer(recipe, options.out)
         case "pretrain":
             from folio.stages.pretrain import pretrain
-            from folio.viz.report import write_report
 
             folder = options.run or Path("runs") / recipe.name
             pretrain(recipe, folder, resume=options.resume)
-            if os.environ.get("RANK", "0") == "0":
-                print(f"report {write_report(folder)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -28,12 +28,13 @@ def fsync_folder(folder: Path) -> None:
 
 def fsync_file(path: Path) -> None:
     """Flush what has been written to `path`, by whomever, to the disk."""
-    if path.is_file():
-        handle = os.open(path, os.O_RDWR)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    if not path.is_file():
+        return
+    try:
+        with open(path, "ab") as file:
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise UserError(f"could not write {path}: {error.strerror}") from None
 
 
 def write_atomically(path: str | Path, content: str | bytes) -> Path:

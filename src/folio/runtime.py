@@ -56,20 +56,30 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def barrier() -> None:
+    """Wait until every rank has come here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
 def machine() -> dict[str, str | int]:
     """What a result was measured on: processor, cores, accelerator, versions."""
+    accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count() or 1,
-        "accelerator": torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else "none",
+        "machine": f"{_processor()}, {cores()} cores",
+        "cores": cores(),
+        "accelerator": accelerator or "none",
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _processor() -> str:

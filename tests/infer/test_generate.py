@@ -50,8 +50,12 @@ def recomputed(model, prompt, count, sampling=GREEDY, seed=0) -> list[int]:
 def test_cached_is_recomputed_within_and_past_the_context(kind, prompt_length):
     model = model_of(positions=kind).double()
     prompt = [(7 * i) % 29 for i in range(prompt_length)]
-    found = list(generate(model, prompt, 25, sampling=GREEDY))
-    assert found == recomputed(model, prompt, 25)
+    assert list(generate(model, prompt, 25, sampling=GREEDY)) == recomputed(
+        model, prompt, 25
+    )
+    varied = Sampling(0.0, repetition_penalty=3.0)
+    found = list(generate(model, prompt, 25, sampling=varied))
+    assert found == recomputed(model, prompt, 25, varied)
     assert len(set(found)) > 3
 
 

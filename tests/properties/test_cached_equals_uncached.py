@@ -1,5 +1,7 @@
 """Promise: a text read in pieces, through a cache, is a text read at once."""
 
+from itertools import pairwise
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +23,7 @@ shapes = st.fixed_dictionaries(
     }
 )
 seeds = st.integers(0, 2**30)
+paddings = st.lists(st.integers(0, LENGTH - 1), min_size=1, max_size=3)
 cuts = st.sets(st.integers(1, LENGTH - 1))
 many = settings(derandomize=True, deadline=None, database=None, max_examples=150)
 
@@ -54,7 +57,7 @@ def read_in_pieces(model, tokens, positions, cuts, capacity) -> torch.Tensor:
     return torch.cat(
         [
             model(tokens[:, a:b], positions[:, a:b], cache).logits
-            for a, b in zip(edges, edges[1:], strict=False)
+            for a, b in pairwise(edges)
         ],
         dim=1,
     )
@@ -100,7 +103,7 @@ def test_a_call_of_many_tokens_with_a_cache_is_causal(shape, seed, cuts, place):
         edges = [0, *sorted(cuts), LENGTH]
         parts = [
             model(ids[:, a:b], positions[:, a:b], cache).logits
-            for a, b in zip(edges, edges[1:], strict=False)
+            for a, b in pairwise(edges)
         ]
         return torch.cat(parts, dim=1)
 

@@ -9,15 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import (
-    assert_same,
-    everything,
-    files_below,
-    losses,
-    tiny_learner,
-    tiny_model,
-    tiny_stream,
-)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,6 +26,15 @@ from folio.training.snapshot import (
     restore,
     save_snapshot,
     snapshot_paths,
+)
+from helpers import (
+    assert_same,
+    everything,
+    files_below,
+    losses,
+    tiny_learner,
+    tiny_model,
+    tiny_stream,
 )
 
 PARTS = (*FILES, MANIFEST)
@@ -80,9 +80,7 @@ def test_the_master_weights_are_kept_in_fp32(tmp_path):
     losses(learner, tiny_stream(), 1)
     saved = read_snapshot(save_snapshot(tmp_path, learner, {}))
     assert {t.dtype for t in saved.model.values()} == {torch.float32}
-    assert torch.equal(
-        saved.model["embedding.weight"], learner.model.embedding.weight
-    )
+    assert torch.equal(saved.model["embedding.weight"], learner.model.embedding.weight)
 
 
 def test_restoring_gives_all_of_it_back(tmp_path, learner):
@@ -420,7 +418,9 @@ def test_nothing_is_removed_for_the_sake_of_a_damaged_one(tmp_path, learner):
 @given(
     keep=st.integers(0, 4),
     moves=st.lists(
-        st.sampled_from(["save", "save", "best", "damage", "fail", "crash", "no-delete"]),
+        st.sampled_from(
+            ["save", "save", "best", "damage", "fail", "crash", "no-delete"]
+        ),
         max_size=14,
     ),
 )

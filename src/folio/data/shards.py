@@ -26,6 +26,7 @@ from folio.data.encode import Encoded, encode_documents
 from folio.data.shard_file import Header, ShardWriter, map_ids, read_header, verify
 from folio.data.split import Counts, label, without_repeats
 from folio.data.tokens import Tokens, fingerprint_of
+from folio.files import fsync_folder
 from folio.text.tokenizer import Tokenizer
 
 SHARD_TOKENS = 1 << 26  # about 128 MB a file with uint16
@@ -155,7 +156,7 @@ def _write_files(
     finally:
         for writer in writers.values():
             writer.abandon()
-    _sync(folder)
+    fsync_folder(folder)
     return sorted(entries, key=lambda entry: (entry["split"], entry["part"]))
 
 
@@ -178,21 +179,12 @@ def _write_index(folder: Path, index: dict[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     path.rename(folder / "index.json")
-    _sync(folder)
+    fsync_folder(folder)
 
 
 def _seal(index: dict[str, Any]) -> str:
     text = json.dumps({k: v for k, v in index.items() if k != "sha256"}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    """Make renames in `folder` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _sweep(folder: Path) -> None:

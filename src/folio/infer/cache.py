@@ -34,6 +34,7 @@ class FullCache:
         self, k: Tensor, v: Tensor, positions: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Store k, v (B, G, T, K) at positions (B, T); return the whole buffers."""
+        k, v = k.to(self.k.dtype), v.to(self.v.dtype)  # autocast makes them smaller
         self.k[self.rows, :, positions] = k.transpose(1, 2)  # (B, T, G, K)
         self.v[self.rows, :, positions] = v.transpose(1, 2)
         self.positions[self.rows, positions] = positions

@@ -35,11 +35,16 @@ SMOKE = {
 }
 
 
-def demo(folder: Path | None, *, smoke: bool, seed: int) -> None:
-    """`folio demo`: tokenizer, shards, pretraining, measures, samples, a report."""
+def demo_recipe(*, smoke: bool, seed: int) -> PretrainRecipe:
+    """What the demo trains; `smoke` is the same, only far too short."""
     with as_file(files("folio.stages") / "demo.toml") as path:
         values = merge(read_toml(path), SMOKE if smoke else {})
-    recipe = build(PretrainRecipe, merge(values, {"seed": seed}))
+    return build(PretrainRecipe, merge(values, {"seed": seed}))
+
+
+def demo(folder: Path | None, *, smoke: bool, seed: int) -> None:
+    """`folio demo`: tokenizer, shards, pretraining, measures, samples, a report."""
+    recipe = demo_recipe(smoke=smoke, seed=seed)
     folder = folder or _free_folder(Path("runs"), "demo-smoke" if smoke else "demo")
     probes = tales.copy_probes(0, PROBES // 10 if smoke else PROBES)
 

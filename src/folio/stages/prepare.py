@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from folio.data.corpora import Corpus, open_corpus
 from folio.data.prepare import prepare
 from folio.data.shards import open_shards
 from folio.data.tokens import Tokens
+from folio.runtime import cores
 from folio.stages.recipe import DataRecipe, PretrainRecipe, TokenizerRecipe
 from folio.text.bpe import BPETokenizer
 from folio.text.byte import ByteTokenizer
@@ -22,13 +22,6 @@ from folio.training.run import Run
 
 Say = Callable[[str], None]
 FIXED = ("char", "byte")  # kinds whose vocabulary nobody chooses
-
-
-def processes() -> int:
-    """Worker processes for preparing text: one per core that we may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def recipe_corpus(data: DataRecipe, seed: int) -> Corpus:
@@ -69,7 +62,7 @@ def train_tokenizer(options: TokenizerRecipe, texts: Iterator[str]) -> Tokenizer
                 texts,
                 options.vocab_size,
                 pattern=options.pattern,
-                processes=processes(),
+                processes=cores(),
             )
 
 
@@ -90,10 +83,12 @@ def texts_to_learn_from(corpus: Corpus, recipe: PretrainRecipe) -> Iterator[str]
             return
 
 
-def prepare_tokenizer(recipe: PretrainRecipe, run: Run, say: Say) -> Tokenizer:
+def prepare_tokenizer(
+    recipe: PretrainRecipe, run: Run, resume: bool, say: Say
+) -> Tokenizer:
     """The run's tokenizer: the one it has, the one named, or one learned now."""
     path = run.model / "tokenizer.json"
-    if path.is_file():
+    if resume and path.is_file():
         return Tokenizer.load(path)
     options = recipe.tokenizer
     if options.path is not None:
@@ -118,8 +113,8 @@ def shard_folder(recipe: PretrainRecipe, run: Run) -> Path:
 
 def prepare_tokens(
     recipe: PretrainRecipe, tokenizer: Tokenizer, run: Run, say: Say
-) -> tuple[Tokens, Tokens]:
-    """Training and held-out ids, encoded now or found from before."""
+) -> None:
+    """Make sure that the run's token files are there and fit recipe and tokenizer."""
     if recipe.data.val_fraction == 0:
         raise UserError("data.val_fraction = 0: hold some text out, such as 0.1")
     folder = shard_folder(recipe, run)
@@ -128,8 +123,15 @@ def prepare_tokens(
         tokenizer,
         folder,
         val_fraction=recipe.data.val_fraction,
-        processes=processes(),
+        processes=cores(),
     )
     say(f"{'found' if index['reused'] else 'wrote'} token files in {folder}")
+
+
+def open_tokens(
+    recipe: PretrainRecipe, tokenizer: Tokenizer, run: Run
+) -> tuple[Tokens, Tokens]:
+    """Training and held-out ids."""
+    folder = shard_folder(recipe, run)
     train = open_shards(folder, "train", tokenizer)
     return train, open_shards(folder, "validation", tokenizer)

@@ -24,8 +24,8 @@ from folio.model.store import save_model
 from folio.objectives.next_token import next_token
 from folio.optim.adamw import adamw
 from folio.optim.schedule import make_schedule
-from folio.runtime import find_device, init_distributed, seed_everything
-from folio.stages.prepare import prepare_tokenizer, prepare_tokens
+from folio.runtime import barrier, find_device, init_distributed, seed_everything
+from folio.stages.prepare import open_tokens, prepare_tokenizer, prepare_tokens
 from folio.stages.recipe import PretrainRecipe
 from folio.text.tokenizer import Tokenizer
 from folio.training import hooks
@@ -33,9 +33,18 @@ from folio.training.learner import Learner
 from folio.training.log import JsonLines, Sink, TensorBoard, Wandb, read_rows
 from folio.training.loop import Hook, train
 from folio.training.progress import Display
-from folio.training.run import Clock, Progress, Run, finish_run, open_run, rewind
+from folio.training.run import (
+    Clock,
+    Progress,
+    Run,
+    finish_run,
+    open_run,
+    rewind,
+    undone_if_refused,
+)
 from folio.training.signals import Interrupted, stop_on_signal
 from folio.training.snapshot import newest_snapshot, restore
+from folio.viz.report import write_report
 
 Say = Callable[[str], None]
 Measure = Callable[[Decoder, Tokenizer], dict[str, float]]
@@ -55,39 +64,69 @@ def pretrain(
     snapshot ends. What `also_measure` gives is logged with each evaluation.
     """
     rank, world = init_distributed()
-    if rank:
-        say = _silent
-    with exclusive(folder) if rank == 0 else nullcontext():
-        run = open_run(folder, recipe, resume=resume, command=_command())
-        say(f"run {folder}")
-        tokenizer = prepare_tokenizer(recipe, run, say)
-        train_tokens, val_tokens = prepare_tokens(recipe, tokenizer, run, say)
-        seed_everything(recipe.seed)
-        learner = make_learner(recipe, tokenizer.vocab_size)
-        stream = TextStream(
-            train_tokens,
-            batch=recipe.train.batch,
-            length=recipe.length,
-            seed=recipe.seed,
-            rank=rank,
-            world=world,
-            order=recipe.data.order,
-        )
-        describe(run, recipe, learner, tokenizer, train_tokens, val_tokens, say)
-        progress = Progress()
-        snapshot = newest_snapshot(run.snapshots, say) if resume else None
-        if snapshot is not None:
-            restore(snapshot, learner)
-            stream.load_state_dict(snapshot.state["stream"])
-            progress = Progress(**snapshot.state["progress"])
-            say(f"going on from {snapshot.path.name}")
-        elif resume:
-            say("no snapshot yet: starting from the beginning")
-        rewind(run, learner.step)
-        _learn(
-            recipe, run, learner, stream, progress, tokenizer, val_tokens, also_measure
-        )
+    alone = rank == 0  # what touches the disk is done by one process
+    with exclusive(folder) if alone else nullcontext():
+        with undone_if_refused(folder) if alone else nullcontext():
+            if alone:
+                begin(recipe, folder, resume, say)
+            barrier()
+            run, say = Run(folder), say if alone else _silent
+            tokenizer = Tokenizer.load(run.model)
+            train_tokens, val_tokens = open_tokens(recipe, tokenizer, run)
+            seed_everything(recipe.seed)
+            learner = make_learner(recipe, tokenizer.vocab_size)
+            stream = TextStream(
+                train_tokens,
+                batch=recipe.train.batch,
+                length=recipe.length,
+                seed=recipe.seed,
+                rank=rank,
+                world=world,
+                order=recipe.data.order,
+            )
+            progress = Progress()
+            if resume:
+                progress = resume_from_newest(run, learner, stream, say)
+            if alone:
+                rewind(run, learner.step)
+                describe(run, recipe, learner, tokenizer, train_tokens, val_tokens, say)
+        try:
+            _learn(
+                recipe,
+                run,
+                learner,
+                stream,
+                progress,
+                tokenizer,
+                val_tokens,
+                also_measure,
+            )
+        finally:
+            if alone:
+                say(f"report {write_report(run.folder)}")
         return run
+
+
+def begin(recipe: PretrainRecipe, folder: Path, resume: bool, say: Say) -> None:
+    """Open the run's folder, and put its tokenizer and token files there."""
+    run = open_run(folder, recipe, resume=resume, command=_command(), say=say)
+    say(f"run {folder}")
+    tokenizer = prepare_tokenizer(recipe, run, resume, say)
+    prepare_tokens(recipe, tokenizer, run, say)
+
+
+def resume_from_newest(
+    run: Run, learner: Learner, stream: TextStream, say: Say
+) -> Progress:
+    """Make learner and stream what they were at the newest whole snapshot."""
+    snapshot = newest_snapshot(run.snapshots, say)
+    if snapshot is None:
+        say("no snapshot yet: starting from the beginning")
+        return Progress()
+    restore(snapshot, learner)
+    stream.load_state_dict(snapshot.state["stream"])
+    say(f"going on from {snapshot.path.name}")
+    return Progress(**snapshot.state["progress"])
 
 
 def make_learner(recipe: PretrainRecipe, vocab_size: int) -> Learner:

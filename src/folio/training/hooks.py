@@ -120,7 +120,7 @@ def sample(
     """Write on from fixed prompts with fixed seeds: samples against training steps."""
 
     def hook(learner: Learner, metrics: Metrics) -> None:
-        if not (due(learner.step, every, last) or learner.step == 0):
+        if not due(learner.step, every, last):
             return
         log = JsonLines(run.samples)
         for number, prompt in enumerate(prompts):
@@ -160,7 +160,7 @@ def record_attention(
     tokens = [tokenizer.token_bytes(i).decode("utf-8", "replace") for i in ids]
 
     def hook(learner: Learner, metrics: Metrics) -> None:
-        if not ids or not (due(learner.step, every, last) or learner.step == 0):
+        if not ids or not due(learner.step, every, last):
             return
         was_training = learner.model.training
         learner.model.eval()

@@ -112,7 +112,7 @@ def open_run(
         run.update_info(
             folio=__version__,
             commit=git_commit(),
-            machine=machine(),
+            **machine(),
             command=command,
             started=_now(),
             seed=recipe.seed,

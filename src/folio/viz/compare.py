@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from folio.files import write_atomically
 from folio.viz.groups import (
     NUMBERS,
     Group,
@@ -30,7 +31,6 @@ from folio.viz.page import (
     page,
     swatch,
     table,
-    write_atomically,
 )
 from folio.viz.samples import group as group_samples
 from folio.viz.samples import prompt_title, sample_text

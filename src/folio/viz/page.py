@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -280,14 +279,3 @@ def anchor(text: str) -> str:
     'grad-norm-layer-3'
     """
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "part"
-
-
-def write_atomically(path: Path, text: str) -> Path:
-    """Beside, then renamed into place: a reader never sees half a page."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        beside.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from folio.files import write_atomically
 from folio.viz.attention import attention_view, read_attention
 from folio.viz.folder import Run, read_run
 from folio.viz.markup import Markup, join, tag
@@ -22,7 +23,6 @@ from folio.viz.page import (
     headline,
     page,
     table,
-    write_atomically,
 )
 from folio.viz.samples import group, prompt_title, sample_strip
 from folio.viz.svg import Series, smoothed

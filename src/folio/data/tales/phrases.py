@@ -13,7 +13,7 @@ from __future__ import annotations
 DEEDS: dict[str, str] = {
     # ways to go
     "go": "[[*walk|*walk|*go|*go|*go|*hurry|*run] to {P}|*make {his} way to {P}"
-    "|*go [straight|down|over|all the way] to {P}]",
+    "|*go [straight|straight|all the way] to {P}]",
     "go_back": "[[*walk|*go|*hurry|*run] back to {P}|*return to {P}]",
     "carry": "[*take|*take|*carry|*bring] {O} to {P}",
     "come_by": "*come to {P}",
@@ -45,13 +45,13 @@ DEEDS: dict[str, str] = {
     "stumble": "[*find {aO} {spot}|*pick up {aO} {spot}]",
     "use": "{deed}",
     # asking
-    "ask_loan": "[*ask {@B} for {O}|*ask {@B} to lend {him} {O=}"
-    "|*ask if {he} could borrow {O=}]",
+    "ask_loan": "[*ask {@B} for {O}|*ask to borrow {O=}]",
     "ask_seen": "*ask {@B} about {O=}",
     "offer_swap": "*offer {@B} {O=} for {X=}",
     "ask_price": "*ask {@B} what {O=} cost",
     # counting
     "gain": "[*pick|*gather|*collect|*get] {n}",
+    "buy": "[*buy|*get] {n}",
     "share": "[*give {n} to {@B}|*give {@B} {n}|*give {@B} {num}"
     "|*share {num} of {his} {items} with {@B}]",
     "drop_some": "[*lose {num} of {his} {items} on the way|*drop {num} of {his} {items}"
@@ -68,6 +68,7 @@ SENTENCES: dict[str, str] = {
     "open_day": "[On {day}, {weather}|It was {day}, and {weather}"
     "|One {day} in {month}, {weather}"
     "|It was a {day} [morning|afternoon] in {month}, and {weather}].",
+    "open_briefly": "[On {day}, {weather}|It was {day}, and {weather}].",
     "open_month": "[One day|One morning|One afternoon|Early one morning] in {month}, "
     "{weather}.",
     "open_weather": "{weather}.",
@@ -88,6 +89,7 @@ SENTENCES: dict[str, str] = {
     "want_plainly": "{A} [wanted|needed|wished for] {aO!}.",
     "has_one": "[{A} had {aO} {P!}|People said that {A} had {aO} {P!}"
     "|{A}, who was {P!} that day, had {aO}|Luckily, {A} had {aO} {P!}].",
+    "has_one_briefly": "[{A} had {aO} {P!}|{A} was {P!} with {aO}].",
     "sells": "[{A} had {aO} for sale {P!}|{A} was selling {aO} {P!}].",
     "bring": "{A} brought {aO}.",
     # asking and answering
@@ -125,6 +127,8 @@ SENTENCES: dict[str, str] = {
     "|{A} was so happy that {he} hugged {@B}].",
     "relief": '[{A} was so happy that {he} hugged {@B}|"You have saved me, {B!}!" '
     "{cried:A}].",
+    "content": "[It went very well|It was just as {A} had hoped"
+    "|{A} had never been so happy|It was great fun].",
     "sit_alone": "{A} went to {P} and sat there alone.",
     "regret": "But {A} [began to feel sorry for {@B}|could not forget {B's} sad face"
     "|soon felt bad about it].",
@@ -218,7 +222,10 @@ SENTENCES: dict[str, str] = {
     # counting and money
     "has_none": '["I have no {items}, {B!}," {said:A}'
     "|{A} had found no {items} at all].",
-    "still_enough": "But what was left was enough for [supper|everyone|two].",
+    "plan": "[{A} wanted to {text}, and for that {he} needed {items}"
+    '|"I need {items} to {text}," {said:A}].',
+    "enough": "[{A} [|still |now ]had enough to {text}"
+    "|There were [just|still] enough to {text}].",
     "given_more": "[{B} had too many and gave {@A} {num} more"
     "|{A} got {num} more from {@B}, who had too many].",
     "ask_price": '"How much is your {O!}, {B!}?" {asked:A}.',
@@ -236,11 +243,12 @@ SENTENCES: dict[str, str] = {
     "end_glad": "[{A} was [happy|glad|proud] that evening|That night, {A} slept well"
     "|{A} went home with a smile|It had been a good day for {@A}].",
     "end_friends": "[From that day on, {A} and {B!} were the best of friends"
-    "|{A} never forgot what {B} had done for {him}"
+    "|{A} never forgot {B's} kindness"
     "|That evening, {A} and {B!} had supper together].",
 }
 
 GAPS = {
+    "soon": "[Soon|Soon after that|A little later|Not long after that], ",
     "later": "[Later that day|In the afternoon|Some hours later], ",
     "evening": "[In the evening|When the sun went down|Before supper], ",
     "day": "[The next day|The next morning|On the following day], ",

@@ -96,6 +96,7 @@ class Discourse:
         The name where somebody else of the sentence could be meant; "his" is the
         subject's in all our phrases, and clear.
         """
+        self.people.append(person)
         if case == POSSESSIVE:
             return person.pronouns[case]
         female = person.female
@@ -124,6 +125,7 @@ class Discourse:
             clear = near and self._unmistakable(hero)
             whose = hero.pronouns[POSSESSIVE] if clear else hero.name + "'s"
             text = f"{whose} {person.relation} {person.name}"
+            self.people.append(hero)
         elif person.job and person is not hero:
             text = f"{person.name} the {person.job}"
         self.people.append(person)
@@ -188,5 +190,5 @@ class Discourse:
         """ "under a bench": the same for a thing until it is moved."""
         key = (what, place)
         if key not in self.spots:
-            self.spots[key] = choose(self.rng, SPOTS[place.indoors])
+            self.spots[key] = choose(self.rng, SPOTS[place.ground])
         return self.spots[key]

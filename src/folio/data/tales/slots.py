@@ -11,7 +11,7 @@ Roles: A is the event's actor, B the other, C the third; O and X are its things.
     {aO} {aO!} {O!}             "a red kite"; "a kite"; "kite"
 
     {P} {P!} {atP} {spot}       "the mill"; "in the mill"; that or "there"; "on a shelf"
-    {n} {num} {items}           "three apples"; "three"; "apples"
+    {n} {num} {items} {text}    "three apples"; "three"; "apples"; as the plot says
     {goal} {goal_with} {deed}   "fly in the wind"; "fly a kite ..."; "flew it ..."
 """
 
@@ -170,6 +170,7 @@ SLOTS: dict[str, Filler] = {
     "n": lambda t: counted(t.event.count, t.event.note),
     "num": lambda t: NUMBERS[t.event.count],
     "items": lambda t: PLURALS[t.event.note],
+    "text": lambda t: t.event.text,
     "goal": lambda t: _use(t, INFINITIVE, ""),
     "goal_with": _goal_with,
     "lack": _lack,

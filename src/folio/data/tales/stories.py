@@ -17,7 +17,10 @@ from folio.data.tales.world import World
 
 Scale = Literal["full", "small"]  # long tales of many words, or brief ones of few
 
-_OPENINGS = ("open_day", "open_day", "open_month", "open_weather")
+_OPENINGS = {
+    "full": ("open_day", "open_day", "open_month", "open_weather"),
+    "small": ("open_briefly", "open_weather"),
+}
 
 
 # Nobody has a picnic in the snow.
@@ -72,7 +75,7 @@ def story(rng: random.Random, split: Split, scale: Scale = "full") -> Story:
         world.set_scene(_SEASONS.get(world.plot, tuple(WEATHERS)))
         if split_of(*premise(world)) == split:
             break
-    world.tell(choose(rng, _OPENINGS))
+    world.tell(choose(rng, _OPENINGS[scale]))
     if small:
         BRIEF_PLOTS[world.plot](world)
     else:

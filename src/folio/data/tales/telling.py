@@ -28,13 +28,13 @@ _GAPS = {kind: resolve(compiled(text)) for kind, text in GAPS.items()}
 
 LISTED = frozenset({"bring"})  # what several people do, told in one sentence
 SILENT = frozenset({"own_silent"})  # had all along, worth a word when given away
-SCENE_SHARE = 0.35
+SCENE_SHARE = 0.5
 JOIN_SHARE = 0.8
 MOST_JOINED = 3
 EITHER_SHARE = 0.5  # of the events that can be a deed or a sentence
 # In two-deed sentences: "After doing x, ..." and "When she had done x, she ..."
 AFTER_SHARE, WHEN_SHARE = 0.13, 0.13
-THEN_SHARE = 0.15  # "and then" for "and"
+THEN_SHARE = 0.08  # "and then" for "and"
 
 
 class Teller(Discourse):

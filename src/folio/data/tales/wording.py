@@ -95,17 +95,17 @@ WORDINGS: dict[str, str] = {
     "who_has": _either(
         "[who [has|holds|keeps|owns] the {thing}|which person has the {thing}]"
         "[| now| in the end]",
-        f"{_SAY} who has the {{thing}}[| now| in the end]",
+        f"{_SAY} who has the {{thing}}[| in the end]",
     ),
     "where": _either(
         "[where is {what}|in which place is {what}|where can [I|we] find {what}]"
         "[| now| in the end]",
-        f"{_SAY} where {{what}} is[| now| in the end]",
+        f"{_SAY} where {{what}} is[| in the end]",
     ),
     "count": _either(
         "how many {items} [does {person} have[| now| left| in the end]"
         "|are left for {person}]",
-        f"{_SAY} how many {{items}} {{person}} has[| now| left| in the end]",
+        f"{_SAY} how many {{items}} {{person}} has[| left| in the end]",
     ),
     "gave": _either(
         "[who gave {person} the {thing}|who gave the {thing} to {person}"

@@ -77,6 +77,7 @@ class Event:
     use: Use | None = None
     count: int = 0
     note: str = ""
+    text: str = ""
     gap: str = ""
 
 
@@ -151,7 +152,8 @@ class World:
         self.weather = choose(rng, weathers)
         winter, summer = (*MONTHS[:2], MONTHS[11]), MONTHS[4:9]
         seasons = {"snowy": winter, "sunny": summer}
-        self.month = choose(rng, seasons.get(self.weather, MONTHS))
+        months = summer if self.plot == "harvest" else MONTHS
+        self.month = choose(rng, seasons.get(self.weather, months))
 
     @property
     def hero(self) -> Person:
@@ -193,12 +195,12 @@ class World:
             names = self.scope.places
             self._free_places = draw(self.rng, names, len(names))
 
-    def new_place(self, indoors: bool | None = None) -> Place:
-        """A place the story has not used yet."""
+    def new_place(self, *grounds: str) -> Place:
+        """A place the story has not used yet, on one of these grounds if given."""
         self._mix_places()
         for name in self._free_places:
             place = PLACES[name]
-            if indoors is None or place.indoors == indoors:
+            if not grounds or place.ground in grounds:
                 self._free_places.remove(name)
                 return place
         raise AssertionError("the world ran out of places")
@@ -262,6 +264,7 @@ class World:
     def go(self, person: Person, place: Place, kind: str = "go", **roles) -> None:
         """Walk somewhere; nothing happens if the person is there already."""
         if self.location.get(person) is place:
+            self._gap = ""  # no time passes without a walk
             return
         seen = self.visited.setdefault(person, [])
         if place in seen and kind == "go":

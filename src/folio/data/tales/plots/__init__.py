@@ -9,7 +9,6 @@ from folio.data.tales.plots.brief import BRIEF_PLOTS
 from folio.data.tales.plots.giving import contest, errand, harvest, picnic, surprise
 from folio.data.tales.plots.losing import found, lost, repay, seek, thief
 from folio.data.tales.plots.wanting import borrow, earn, trade
-from folio.data.tales.world import Person, World
 
 PLOTS = {
     plot.__name__: plot
@@ -31,4 +30,4 @@ PLOTS = {
 # Borrowing and losing have the most ways to go on: they are drawn more often.
 WEIGHTED_PLOTS = (*PLOTS, "borrow", "borrow", "lost", "lost", "trade")
 
-__all__ = ["BRIEF_PLOTS", "PLOTS", "WEIGHTED_PLOTS", "Person", "World", "repay"]
+__all__ = ["BRIEF_PLOTS", "PLOTS", "WEIGHTED_PLOTS", "repay"]

@@ -22,10 +22,10 @@ def receive(w: World) -> None:
     w.own(hero, w.new_thing(hero))
     thing = _wish(w, hero)
     w.location[other] = w.new_place()
-    w.own(other, thing, "has_one", place=w.location[other])
+    w.own(other, thing, "has_one_briefly", place=w.location[other])
     w.go(hero, w.location[other])
     w.give(other, hero, thing)
-    if w.chance(0.5):
+    if w.chance(0.3):
         w.go(hero, w.new_place())
 
 
@@ -37,7 +37,8 @@ def mislay(w: World) -> None:
     w.own(hero, mine)
     w.go(hero, w.new_place())
     w.leave(hero, mine)
-    w.go(hero, w.new_place())
+    if w.chance(0.5):
+        w.go(hero, w.new_place())
     if w.chance(0.6):
         w.go(other, w.lying[mine])
         w.find(other, mine)
@@ -50,10 +51,10 @@ def swap(w: World) -> None:
     w.own(hero, mine)
     wished = _wish(w, hero)
     w.location[other] = w.new_place()
-    w.own(other, wished, "has_one", place=w.location[other])
+    w.own(other, wished, "has_one_briefly", place=w.location[other])
     w.go(hero, w.location[other])
     w.swap(hero, other, mine, wished)
-    if w.chance(0.5):
+    if w.chance(0.3):
         w.go(other, w.new_place())
 
 
@@ -63,10 +64,10 @@ def share(w: World) -> None:
     _wish(w, other)
     w.own(hero, w.new_thing(hero))
     w.pick_counted()
-    w.go(hero, w.known_place(GATHERED[w.counted]))
+    w.go(hero, w.known_place(GATHERED[w.counted].place))
     w.gain(hero, w.amount(3, 9))
     w.share(hero, other, w.amount(1, w.counts[hero] - 1))
-    if w.chance(0.5):
+    if w.chance(0.3):
         w.go(hero, w.new_place())
 
 

@@ -57,6 +57,7 @@ def surprise(w: World) -> Person | None:
     hiding_place = w.location[hero]
     w.leave(hero, thing, "hide")
     if w.chance(0.5):
+        w.pause("soon")
         w.go(mover, hiding_place, "come_by")
         w.find(mover, thing, "discover")
         w.tell("whose", mover, thing=thing)
@@ -81,7 +82,7 @@ def picnic(w: World) -> Person | None:
     """Everyone brings something; one thing stays behind and is brought back."""
     hero, *guests = w.people
     w.present(hero, "helpful")
-    place = w.new_place(indoors=False)
+    place = w.new_place("green")
     for person in w.people:
         w.location[person] = place
     w.tell("invite", hero, place=place)
@@ -104,6 +105,7 @@ def picnic(w: World) -> Person | None:
         giver, taker = draw(w.rng, guests, 2)
         w.tell("admire", taker, other=giver, thing=brought[giver])
         w.give(giver, taker, brought[giver])
+        w.tell("thank", taker, other=giver)
     return None
 
 
@@ -112,7 +114,7 @@ def contest(w: World) -> Person | None:
     hero, rival, judge = w.people[:3]
     w.present(hero, "eager")
     prize = w.new_gift(hero)
-    goal = w.new_place(indoors=False)
+    goal = w.new_place("green", "bare")
     w.location[judge] = goal
     w.own(judge, prize, "offer_prize", place=goal)
     w.tell("enter", hero, other=rival)
@@ -134,26 +136,36 @@ def harvest(w: World) -> Person | None:
     hero, hungry, generous = w.people[:3]
     w.present(hero, "helpful")
     w.pick_counted()
-    place = w.known_place(GATHERED[w.counted])
+    gathering = GATHERED[w.counted]
+    w.tell("plan", hero, note=w.counted, text=gathering.plan)
+    place = w.known_place(gathering.place)
     w.go(hero, place)
-    w.gain(hero, w.amount(4, 9))
-    if w.chance(0.7):
+    w.gain(hero, w.amount(4, 9), "buy" if gathering.bought else "gain")
+    luck = w.rng.random()
+    helper = None
+    if luck < 0.7:
         w.go(hungry, place, "arrive")
         w.tell("has_none", hungry, other=hero, note=w.counted)
         w.share(hero, hungry, w.amount(1, w.counts[hero] - 2))
         w.tell("thank", hungry, other=hero)
-    if w.counts[hero] > 2 and w.chance(0.6):
-        count = w.amount(1, w.counts[hero] - 2)
-        ways = ["drop_some", "sell_some"] + ["eat_some"] * (w.counted in EATEN)
-        way = w.pick(*ways)
-        goal = "market" if way == "sell_some" else None
-        w.go(hero, w.known_place(goal) if goal else w.new_place())
-        w.spend(hero, count, way)
-        if way == "drop_some":
-            w.tell("still_enough", hero)
-    if w.chance(0.5):
+    if w.counts[hero] > 2 and w.chance(0.5):
+        _lose_some(w)
+    if luck > 0.5:
         w.go(generous, w.location[hero], "arrive")
         w.gain(hero, w.amount(1, 12 - w.counts[hero]), "given_more", other=generous)
         w.tell("thank", hero, other=generous)
-        return generous
-    return None
+        helper = generous
+    w.tell("enough", hero, text=gathering.plan)
+    return helper
+
+
+def _lose_some(w: World) -> None:
+    """Some are lost, sold or eaten, but never all."""
+    hero = w.hero
+    count = w.amount(1, w.counts[hero] - 2)
+    way = w.pick("drop_some", "sell_some", *["eat_some"] * (w.counted in EATEN))
+    if way == "sell_some" and w.location[hero].name != "market":
+        w.go(hero, w.known_place("market"))
+    else:
+        w.go(hero, w.new_place())
+    w.spend(hero, count, way)

@@ -47,6 +47,7 @@ def _asked_around(w: World, thing: Thing) -> Person | None:
 
 def _honest_finder(w: World, thing: Thing) -> Person | None:
     hero, finder = w.people[:2]
+    w.pause("soon")
     w.go(finder, w.lying[thing], "come_by")
     w.find(finder, thing, "discover")
     w.tell("recognize", finder, other=hero, thing=thing)
@@ -63,6 +64,7 @@ def _honest_finder(w: World, thing: Thing) -> Person | None:
 def _handed_in(w: World, thing: Thing) -> Person | None:
     """The finder doesn't know the owner, and leaves the thing with somebody."""
     hero, finder, keeper = w.people[:3]
+    w.pause("soon")
     w.go(finder, w.lying[thing], "come_by")
     w.find(finder, thing, "discover")
     w.tell("whose", finder, thing=thing)
@@ -99,8 +101,8 @@ def thief(w: World) -> Person | None:
     w.present(hero, "eager")
     thing = w.new_gift(hero)
     w.own(hero, thing, "treasure")
-    w.go(hero, w.new_place(indoors=False))
-    nest = w.new_place(indoors=False)
+    w.go(hero, w.new_place("green", "bare"))
+    nest = w.new_place("green", "bare")
     blown = w.weather == "windy" and thing.kind.family in ("wear", "book")
     animal = "wind" if blown else choose(w.rng, THIEVES)
     w.snatch(animal, hero, thing, nest)
@@ -152,7 +154,7 @@ def seek(w: World) -> Person | None:
     """Hide-and-seek: two hide, one looks."""
     hero, first, second = w.people[:3]
     w.present(hero, "playful")
-    start = w.new_place(indoors=False)
+    start = w.new_place("green", "bare")
     w.location[hero] = start
     w.tell("begin_seek", hero, other=first, third=second, place=start)
     spots = [w.new_place(), w.new_place()]

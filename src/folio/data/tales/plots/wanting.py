@@ -34,6 +34,8 @@ def put_to_use(w: World, person: Person, thing: Thing) -> None:
     use = w.purpose[thing]
     w.go(person, w.place_for(use), w.pick("go", "carry"), thing=thing)
     w.tell("use", person, thing=thing, use=use, place=w.location[person])
+    if w.chance(0.35):
+        w.tell("content", person)
 
 
 # ------------------------------------------------------------------------ borrow
@@ -85,6 +87,7 @@ def _left_behind(
     w.tell("ask_where", owner, other=hero, thing=thing)
     w.tell("ashamed", hero, thing=thing, place=field)
     if found_by_other:
+        w.pause("soon")
         w.go(passer, field, "come_by")
         w.find(passer, thing, "discover")
         w.tell("recognize", passer, other=owner, thing=thing)

@@ -1,0 +1,237 @@
+"""What a run writes down, and that it can always be read again."""
+
+import builtins
+import json
+import os
+import sys
+
+import pytest
+
+from folio.config import UserError
+from folio.stages.pretrain import pretrain
+from folio.training.hooks import LogMetrics
+from folio.training.log import JsonLines, TensorBoard, Wandb, forget_after, read_rows
+from folio.training.run import Clock, Progress, Run, rewind
+from helpers import tiny_recipe
+
+
+def write(path, *rows):
+    log = JsonLines(path)
+    for row in rows:
+        log.write(row)
+    log.close()
+
+
+def test_rows_come_back(tmp_path):
+    rows = [{"step": 1, "loss": 0.1 + 0.2}, {"step": 2, "text": "a ☃\n\u2028 “b”"}]
+    write(tmp_path / "log", *rows)
+    assert read_rows(tmp_path / "log") == rows
+    write(tmp_path / "log", {"step": 3})
+    assert len(read_rows(tmp_path / "log")) == 3
+    assert read_rows(tmp_path / "none") == []
+
+
+def test_what_json_has_no_number_for_becomes_null(tmp_path):
+    row = {"a": float("nan"), "b": float("inf"), "c": -float("inf"), "d": 1.5}
+    write(tmp_path / "log", row)
+    text = (tmp_path / "log").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == {
+        "a": None,
+        "b": None,
+        "c": None,
+        "d": 1.5,
+    }
+
+
+def test_each_row_is_there_as_soon_as_it_is_written(tmp_path):
+    log = JsonLines(tmp_path / "log")
+    log.write({"step": 1})
+    assert read_rows(tmp_path / "log") == [{"step": 1}]
+
+
+def test_a_last_line_torn_anywhere_is_dropped(tmp_path):
+    """Also in the middle of a character."""
+    rows = [{"step": 1, "text": "☃"}, {"step": 2, "text": "the miller’s ☃ hen"}]
+    write(tmp_path / "log", *rows)
+    whole = (tmp_path / "log").read_bytes()
+    first = len(whole.splitlines(keepends=True)[0])
+    for size in range(first, len(whole) - 1):
+        (tmp_path / "log").write_bytes(whole[:size])
+        assert read_rows(tmp_path / "log") == rows[:1]
+    (tmp_path / "log").write_bytes(whole[:-1])  # only the newline is lost
+    assert read_rows(tmp_path / "log") == rows
+    (tmp_path / "log").write_bytes(whole[:first] + b"\0" * 40)  # after a power cut
+    assert read_rows(tmp_path / "log") == rows[:1]
+
+
+def test_a_bad_line_in_the_middle_is_an_error_with_its_place(tmp_path):
+    for bad in (b"{torn\n", b"\xe2\x98\n"):
+        (tmp_path / "log").write_bytes(b'{"step": 1}\n' + bad + b'{"step": 3}')
+        with pytest.raises(UserError, match="log, line 2: not valid JSON"):
+            read_rows(tmp_path / "log")
+
+
+def test_the_future_is_forgotten(tmp_path):
+    write(tmp_path / "log", *({"step": s, "n": n} for s in (1, 2, 3) for n in (0, 1)))
+    with open(tmp_path / "log", "ab") as file:
+        file.write(b'{"step": 4, "te')
+    forget_after(tmp_path / "log", 2)
+    assert [row["step"] for row in read_rows(tmp_path / "log")] == [1, 1, 2, 2]
+    write(tmp_path / "log", {"step": 3})
+    assert len(read_rows(tmp_path / "log")) == 5
+    forget_after(tmp_path / "none", 2)
+    assert not (tmp_path / "none").exists()
+
+
+def test_from_the_beginning_everything_is_forgotten(tmp_path):
+    """The samples of the untrained model will be written again."""
+    run = Run(tmp_path)
+    write(run.samples, {"step": 0}, {"step": 4})
+    write(run.metrics, {"step": 3})
+    rewind(run, 0)
+    assert read_rows(run.samples) == read_rows(run.metrics) == []
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_is_one_line(tmp_path):
+    (tmp_path / "log").symlink_to("/dev/full")
+    log = JsonLines(tmp_path / "log")
+    with pytest.raises(UserError, match="could not write .*log: No space left"):
+        log.write({"step": 1})
+    log.close()  # its buffer can't be written either; that has been said
+
+
+class Rows(list):
+    """A sink in memory."""
+
+    def write(self, row):
+        self.append(dict(row))
+
+    def close(self):
+        pass
+
+
+class Stepping:
+    """As much of a learner as the log looks at."""
+
+    step = 0
+    denominator = 0.0
+
+    def advance(self):
+        self.step += 1
+        self.denominator += 10.0
+        return self
+
+
+def test_rows_hold_means_since_the_last_row_and_the_rate_of_the_step():
+    rows, learner = Rows(), Stepping()
+    log = LogMetrics([rows], Clock(Progress()), every=3, last=7)
+    for step in range(1, 8):
+        log(learner.advance(), {"loss": float(step), "lr": step / 10})
+    assert [row["step"] for row in rows] == [3, 6, 7]
+    assert [row["loss"] for row in rows] == [2.0, 5.0, 7.0]
+    assert [row["lr"] for row in rows] == [0.3, 0.6, 0.7]
+    assert [row["tokens"] for row in rows] == [30.0, 60.0, 70.0]
+    assert [set(row) >= {"tokens_per_second"} for row in rows] == [False, True, True]
+
+
+def test_the_means_go_on_after_an_interruption():
+    """A row must not depend on where between two rows the run was interrupted."""
+    whole, learner = Rows(), Stepping()
+    log = LogMetrics([whole], Clock(Progress()), every=4, last=4)
+    for step in range(1, 5):
+        log(learner.advance(), {"loss": 0.1 * step, "lr": 0.0})
+    for cut in range(1, 4):
+        rows, learner, progress = Rows(), Stepping(), Progress()
+        for step in range(1, 5):
+            if step in (1, cut + 1):  # a new process, with what the snapshot kept
+                progress = Progress(**json.loads(json.dumps(progress.state_dict())))
+                log = LogMetrics([rows], Clock(progress), every=4, last=4)
+            log(learner.advance(), {"loss": 0.1 * step, "lr": 0.0})
+        assert [row["loss"] for row in rows] == [row["loss"] for row in whole]
+
+
+# ---- trackers ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nothing_installed(monkeypatch):
+    real = builtins.__import__
+
+    def refuse(name, *rest, **more):
+        if name.startswith(("wandb", "torch.utils.tensorboard", "tensorboard")):
+            raise ImportError(name)
+        return real(name, *rest, **more)
+
+    for name in list(sys.modules):
+        if name.startswith(("wandb", "torch.utils.tensorboard")):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(builtins, "__import__", refuse)
+
+
+def test_a_missing_tracker_names_its_extra(tmp_path, nothing_installed):
+    for make in (
+        lambda: TensorBoard(tmp_path / "tb"),
+        lambda: Wandb(tmp_path, "run", {}),
+    ):
+        with pytest.raises(UserError, match=r"pip install 'folio-llm\[track\]'$"):
+            make()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("tracker", ["tensorboard", "wandb"])
+def test_a_missing_tracker_leaves_no_run(tmp_path, nothing_installed, tracker):
+    recipe = tiny_recipe(tmp_path, log={tracker: True})
+    with pytest.raises(UserError, match=r"folio-llm\[track\]"):
+        pretrain(recipe, tmp_path / "run", say=lambda line: None)
+    assert not (tmp_path / "run").exists()
+
+
+def test_trackers_get_the_numbers(tmp_path, monkeypatch):
+    """With stand-ins for the libraries, which are not installed everywhere."""
+    seen = []
+
+    class Writer:
+        def __init__(self, folder):
+            seen.append(folder)
+
+        def add_scalar(self, *values):
+            seen.append(values)
+
+        def close(self):
+            seen.append("closed")
+
+    class Wandb_:
+        @staticmethod
+        def init(**options):
+            seen.append(options)
+            return Wandb_
+
+        @staticmethod
+        def log(values, step):
+            seen.append((values, step))
+
+        @staticmethod
+        def finish():
+            seen.append("finished")
+
+    board = type(sys)("torch.utils.tensorboard")
+    board.SummaryWriter = Writer
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", board)
+    monkeypatch.setitem(sys.modules, "wandb", Wandb_)
+    for make in (
+        lambda: TensorBoard(tmp_path),
+        lambda: Wandb(tmp_path, "run", {"a": 1}),
+    ):
+        sink = make()
+        sink.write({"step": 3, "loss": 1.5})
+        sink.close()
+    options = {"project": "folio", "name": "run", "dir": str(tmp_path)}
+    assert seen == [
+        str(tmp_path),
+        ("loss", 1.5, 3),
+        "closed",
+        options | {"config": {"a": 1}},
+        ({"loss": 1.5}, 3),
+        "finished",
+    ]
