@@ -1,12 +1,7 @@
-"""What all tests share: the folder of `helpers` on the path, one thread of torch."""
-
-import sys
-from pathlib import Path
+"""What all tests share: one thread of torch."""
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -219,6 +220,8 @@ def start_folio(*arguments: object, **options) -> subprocess.Popen:
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
+        # a shell makes what it starts in the background deaf to Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **options,
     )
 

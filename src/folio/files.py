@@ -9,10 +9,13 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from folio.config import UserError
 
 LOCK, TEMPORARY = ".lock", ".tmp-"
+
+_held: list[IO[str]] = []  # the locks of this process
 
 
 def fsync_folder(folder: Path) -> None:
@@ -79,11 +82,12 @@ def remove_temporary(folder: Path) -> None:
 def exclusive(folder: Path) -> Iterator[None]:
     """Hold `folder` for this process alone; the system frees it however we die.
 
-    It is made if it is not there, and removed again if it is empty at the end.
+    If nothing is put into it meanwhile, it is left as it was: not there, for example.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        before = os.listdir(folder)
         file = open(folder / LOCK, "a+")  # noqa: SIM115 (closed below)
     except OSError as error:
         raise UserError(f"{folder}: can't be used: {error.strerror}") from None
@@ -98,10 +102,23 @@ def exclusive(folder: Path) -> Iterator[None]:
         file.truncate()
         file.write(f"process {os.getpid()} on {platform.node()}")
         file.flush()
+        _held.append(file)
         try:
             yield
         finally:
-            _remove_if_empty(folder, made)
+            _held.remove(file)
+            _remove_if_unused(folder, before, made)
+
+
+def _let_go_in_child() -> None:
+    """A forked worker shares the lock, and could outlive us: it must not hold it."""
+    for file in _held:
+        file.close()
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go_in_child)
 
 
 def _still_there(file, path: Path) -> bool:
@@ -109,9 +126,9 @@ def _still_there(file, path: Path) -> bool:
     return path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())
 
 
-def _remove_if_empty(folder: Path, made: list[Path]) -> None:
+def _remove_if_unused(folder: Path, before: list[str], made: list[Path]) -> None:
     with contextlib.suppress(OSError):
-        if os.listdir(folder) == [LOCK]:
+        if set(os.listdir(folder)) - set(before) == {LOCK}:
             (folder / LOCK).unlink()
             for path in made:  # the innermost first; one that is in use stays
                 path.rmdir()

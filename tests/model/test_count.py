@@ -15,7 +15,7 @@ GRID = list(
     itertools.product(
         ("learned", "sinusoidal", "rotary", "none"),
         (("layernorm", True), ("layernorm", False), ("rmsnorm", True)),
-        ("gelu", "swiglu"),
+        ("gelu", "gelu_tanh", "swiglu"),
         (True, False),
         (1, 2, None),
     )

@@ -77,7 +77,7 @@ def test_order_matters_where_there_are_positions(kind):
     assert torch.allclose(first, second) == (kind == "none")
 
 
-@pytest.mark.parametrize("mlp", ["gelu", "swiglu"])
+@pytest.mark.parametrize("mlp", ["gelu", "gelu_tanh", "swiglu"])
 @pytest.mark.parametrize("norm", ["layernorm", "rmsnorm"])
 def test_dropout_is_off_when_evaluating_and_on_when_training(norm, mlp):
     model = model_of(norm=norm, mlp=mlp, dropout=0.3)
@@ -193,6 +193,8 @@ def test_learned_positions_say_where_they_end():
     model = model_of(positions="learned")
     with pytest.raises(UserError, match=r"13 tokens.*max_seq_len = 12.*rotary"):
         model(some_tokens(1, 13))
+    with pytest.raises(UserError, match=r"13 tokens.*max_seq_len = 12"):
+        model.attention_maps(some_tokens(1, 13))
     for kind in ("sinusoidal", "rotary", "none"):
         assert model_of(positions=kind)(some_tokens(1, 13)).logits.shape == (1, 13, 13)
 

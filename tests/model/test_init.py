@@ -44,8 +44,13 @@ def test_fan_in_init(mlp):
         else:
             wanted = 1 / math.sqrt(module.in_features)
             assert std_of(module) == pytest.approx(wanted, rel=0.05)
-    assert std_of(model.embedding) == pytest.approx(0.02, rel=0.05)
+    assert std_of(model.embedding) == pytest.approx(1 / math.sqrt(128), rel=0.05)
     assert std_of(model.head) == pytest.approx(0.02, rel=0.05)
+
+
+def test_the_embeddings_deviation_can_be_chosen():
+    model = model_of(init="fan_in", embedding_std=0.3)
+    assert std_of(model.embedding) == pytest.approx(0.3, rel=0.05)
 
 
 def test_with_fan_in_each_block_begins_as_the_identity():
@@ -58,19 +63,39 @@ def test_with_fan_in_each_block_begins_as_the_identity():
 def test_tying_leaves_the_embeddings_as_they_were(init):
     model = model_of(init=init)
     assert model.head.weight is model.embedding.weight
-    assert std_of(model.embedding) == pytest.approx(0.02, rel=0.05)
+    wanted = 0.02 if init == "gpt2" else 1 / math.sqrt(128)
+    assert std_of(model.embedding) == pytest.approx(wanted, rel=0.05)
 
 
-@pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("init", ["gpt2", "fan_in"])
-@pytest.mark.parametrize("positions", ["learned", "sinusoidal", "rotary", "none"])
-@torch.no_grad()
-def test_the_first_loss_is_that_of_a_guess(tied, init, positions):
-    model = model_of(init=init, tie_embeddings=tied, positions=positions)
+def first_logits_and_loss(**changes) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """What a fresh model says of random tokens, the tokens, and what that costs."""
+    model = model_of(**changes)
     generator = torch.Generator().manual_seed(1)
     tokens = torch.randint(500, (16, 65), generator=generator)
-    logprobs = model(tokens[:, :-1], targets=tokens[:, 1:]).logprobs
-    assert -logprobs.mean().item() == pytest.approx(math.log(500), abs=0.1)
+    with torch.no_grad():
+        logits = model(tokens[:, :-1]).logits
+        loss = -model(tokens[:, :-1], targets=tokens[:, 1:]).logprobs.mean()
+    return logits, tokens[:, :-1], loss.item()
+
+
+@pytest.mark.parametrize(
+    ("init", "tied"), [("gpt2", True), ("gpt2", False), ("fan_in", False)]
+)
+@pytest.mark.parametrize("positions", ["learned", "sinusoidal", "rotary", "none"])
+def test_the_first_loss_is_that_of_a_guess(positions, init, tied):
+    *_, loss = first_logits_and_loss(
+        init=init, tie_embeddings=tied, positions=positions
+    )
+    assert loss == pytest.approx(math.log(500), abs=0.1)
+
+
+def test_with_fan_in_and_a_tied_head_a_model_begins_by_repeating_each_token():
+    """Its own embedding is the likeliest next: sqrt(D) nats of mistake, at first."""
+    logits, tokens, loss = first_logits_and_loss(init="fan_in")
+    assert torch.equal(logits.argmax(-1), tokens)
+    assert loss == pytest.approx(math.sqrt(128), abs=0.5)
+    *_, loss = first_logits_and_loss(init="fan_in", embedding_std=0.02)
+    assert loss == pytest.approx(math.log(500), abs=0.1)
 
 
 @torch.no_grad()

@@ -33,6 +33,8 @@ IMPOSSIBLE = [
     ({"rope_theta": float("inf")}, ["rope_theta = inf"]),
     ({"norm_eps": 0.0}, ["norm_eps = 0.0", "above 0"]),
     ({"norm_eps": float("nan")}, ["norm_eps = nan"]),
+    ({"embedding_std": 0.0}, ["embedding_std = 0.0", "above 0"]),
+    ({"embedding_std": -0.02}, ["embedding_std = -0.02", "above 0"]),
     ({"positions": "rope"}, ["positions = 'rope'", "rotary", "learned"]),
     ({"norm": "rms"}, ["norm = 'rms'", "rmsnorm"]),
     ({"mlp": "relu"}, ["mlp = 'relu'", "swiglu", "gelu"]),
@@ -86,7 +88,7 @@ def test_a_width_given_is_a_width_kept():
 
 def test_presets_are_their_families_and_can_be_changed():
     gpt2 = gpt2_like(d_model=64, vocab_size=10)
-    assert (gpt2.positions, gpt2.norm, gpt2.mlp) == ("learned", "layernorm", "gelu")
+    assert (gpt2.positions, gpt2.norm, gpt2.mlp) == ("learned", "layernorm", "gelu_tanh")
     assert gpt2.bias
     assert gpt2.tie_embeddings
     llama = llama_like(d_model=64, n_kv_heads=2)

@@ -29,11 +29,13 @@ def model_of(tied: bool, norm: str, positions: str, mlp: str) -> Decoder:
 
 @pytest.mark.parametrize(
     ("tied", "norm", "positions", "mlp"),
-    itertools.product(
-        (True, False),
-        ("layernorm", "rmsnorm"),
-        ("learned", "rotary"),
-        ("gelu", "swiglu"),
+    list(
+        itertools.product(
+            (True, False),
+            ("layernorm", "rmsnorm"),
+            ("learned", "rotary"),
+            ("gelu", "swiglu"),
+        )
     ),
 )
 def test_every_parameter_is_in_one_group_once(tied, norm, positions, mlp):

@@ -81,6 +81,6 @@ def test_a_mean_of_means_would_be_noticed():
         loss, _ = next_token(model, batch)
         (loss / batch.denominator / len(batches)).backward()
     wrong = {name: parameter.grad for name, parameter in model.named_parameters()}
-    with pytest.raises(AssertionError):
-        for name, tensor in right.items():
-            torch.testing.assert_close(wrong[name], tensor, rtol=1e-2, atol=1e-3)
+    for name in ("embedding.weight", "blocks.0.mlp.up.weight"):
+        error = (wrong[name] - right[name]).norm() / right[name].norm()
+        assert error > 0.05  # against 1e-4 allowed above

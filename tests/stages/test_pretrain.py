@@ -40,7 +40,7 @@ def test_a_run_leaves_everything_behind(tmp_path):
     names = {path.name for path in run.folder.iterdir()} - {".lock"}
     assert names == {
         *("recipe.toml", "run.json", "model", "snapshots", "shards"),
-        *("metrics.jsonl", "samples.jsonl", "figures"),
+        *("metrics.jsonl", "samples.jsonl", "figures", "report.html"),
     }
     assert {path.name for path in run.model.iterdir()} == {
         *("config.json", "model.safetensors", "tokenizer.json"),

@@ -3,7 +3,6 @@
 import random
 
 import pytest
-from awkward import ATOMS, fuzzed, library_files
 
 from folio.text import (
     SPECIAL_TOKENS,
@@ -13,6 +12,7 @@ from folio.text import (
     WordBPETokenizer,
     WordPieceTokenizer,
 )
+from text.awkward import ATOMS, fuzzed, library_files
 
 
 @pytest.fixture(scope="session")

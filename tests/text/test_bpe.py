@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import tiktoken
 import tokenizers
-from awkward import fuzzed, library_files
 
 from folio.config import UserError
 from folio.text import BPETokenizer, Tokenizer
 from folio.text.bpe import PATTERNS, learn_merges, merge_word, safe_cut, split
 from folio.text.byte_level import BYTE_TO_CHARACTER, read_bytes, show_bytes
+from text.awkward import fuzzed, library_files
 
 
 def to_tiktoken(tokenizer: BPETokenizer) -> tiktoken.Encoding:

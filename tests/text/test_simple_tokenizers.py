@@ -144,5 +144,5 @@ def test_readable_and_heap_learn_the_same_pieces():
 
 @pytest.mark.parametrize("settings", [{"score": "likelihood"}, {"min_count": 0}])
 def test_impossible_wordpiece_settings(settings):
-    with pytest.raises(UserError, match="score|min_count"):
+    with pytest.raises(UserError, match=r"score|min_count"):
         WordPieceTokenizer.train(["abc"], vocab_size=300, **settings)

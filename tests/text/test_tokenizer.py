@@ -1,12 +1,12 @@
 """The promises that every tokenizer makes, tested on each of them."""
 
 import json
+import pickle
 import random
 import tracemalloc
 
 import numpy as np
 import pytest
-from awkward import fuzzed
 
 from folio.config import UserError
 from folio.text import (
@@ -17,6 +17,7 @@ from folio.text import (
     SurrogateError,
     Tokenizer,
 )
+from text.awkward import fuzzed
 
 
 def test_round_trip_of_every_unicode_character(tokenizer):
@@ -146,6 +147,12 @@ def test_encode_batch_equals_encode(tokenizer, monkeypatch):
     assert tokenizer.encode_batch([], processes=2) == []
 
 
+def test_a_tokenizer_travels_to_another_process(savable):
+    text = "low the 字 "
+    before = savable.encode(text)
+    assert pickle.loads(pickle.dumps(savable)).encode(text) == before
+
+
 def test_errors_in_other_processes_arrive(monkeypatch):
     monkeypatch.setattr("folio.text.tokenizer.GROUP", 1)
     with pytest.raises(SurrogateError) as caught:
@@ -200,7 +207,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match=r"tokenizer\.json: disk full"):
         CharTokenizer.train(["hello"]).save(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["tokenizer.json"]
     assert (tmp_path / "tokenizer.json").read_bytes() == before

@@ -1,4 +1,4 @@
-"""Files in pieces: equal counts however they are cut, and errors that name the place."""
+"""Files in pieces: equal counts however cut, and errors that name the place."""
 
 import random
 import tracemalloc
@@ -6,13 +6,13 @@ from collections import Counter
 from functools import partial
 
 import pytest
-from awkward import fuzzed
 
 from folio.config import UserError
 from folio.text.bpe import PATTERNS, count_split, safe_cut
 from folio.text.parallel import parallel_map
 from folio.text.tokenizer import SPECIAL_TOKENS
-from folio.text.word_counts import count_words, read_text, segments
+from folio.text.word_counts import as_source, count_words, read_text, segments
+from text.awkward import fuzzed
 
 
 def test_a_file_in_pieces_is_the_file(tmp_path):
@@ -23,6 +23,17 @@ def test_a_file_in_pieces_is_the_file(tmp_path):
             pieces = list(read_text(path, size))
             assert "".join(pieces) == text
             assert all(pieces)
+
+
+def test_a_string_may_name_a_file(tmp_path):
+    path = tmp_path / "tale.txt"
+    path.write_text("one two")
+    assert as_source(str(path)) == path
+    for text in ("one two", "one\ntwo.txt", "x" * 5000, "a\x00b", "", "see tale.txt"):
+        assert as_source(text) == text
+    assert as_source("漢" * 300) == "漢" * 300
+    with pytest.raises(UserError, match=r"no such file: tall\.txt"):
+        as_source("tall.txt")
 
 
 @pytest.mark.parametrize(
@@ -52,7 +63,7 @@ def test_segments_are_cut_at_special_tokens_wherever_pieces_end():
 
 
 def test_the_longest_of_overlapping_special_tokens_is_taken():
-    assert list(segments(["a<x>b<x>y"], len, ["<x>", "<x>b"])) == ["a", "y"]
+    assert list(segments(["a<x>b<x>y"], len, ["<x>", "<x>b"], 8)) == ["a", "y"]
 
 
 def test_counts_do_not_depend_on_pieces_or_processes(tmp_path, monkeypatch):
@@ -70,15 +81,15 @@ def test_counts_do_not_depend_on_pieces_or_processes(tmp_path, monkeypatch):
 
 
 def test_a_large_file_needs_little_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr("folio.text.word_counts.PIECE", 1 << 16)
+    monkeypatch.setattr("folio.text.word_counts.PIECE", 1 << 13)
     path = tmp_path / "large.txt"
-    path.write_text("one two three four five six seven\n" * 200_000)  # 6.8 MB
+    path.write_text("one two three four five six seven\n" * 30_000)  # 1 MB
     tracemalloc.start()
     counts = count_words([path], partial(count_split, pattern="gpt4"), safe_cut)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert counts[b" seven"] == 200_000
-    assert peak < 3 * 2**20
+    assert counts[b" seven"] == 30_000
+    assert peak < 2**19
 
 
 def fail_on_three(number: int) -> int:

@@ -96,7 +96,7 @@ def test_from_the_beginning_everything_is_forgotten(tmp_path):
 def test_a_full_disk_is_one_line(tmp_path):
     (tmp_path / "log").symlink_to("/dev/full")
     log = JsonLines(tmp_path / "log")
-    with pytest.raises(UserError, match="could not write .*log: No space left"):
+    with pytest.raises(UserError, match=r"could not write .*log: No space left"):
         log.write({"step": 1})
     log.close()  # its buffer can't be written either; that has been said
 

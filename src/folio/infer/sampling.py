@@ -101,9 +101,7 @@ def adjust(logits: Tensor, sampling: Sampling, seen: Tensor | None = None) -> Te
     if sampling.repetition_penalty != 1.0 and seen is not None:
         logits = penalize_repetition(logits, seen, sampling.repetition_penalty)
     if sampling.temperature not in (0.0, 1.0):
-        # The highest becomes 0 first: dividing by a tiny temperature can't overflow.
-        logits = logits - logits.amax(-1, keepdim=True)
-        logits = logits / max(sampling.temperature, 1e-30)  # fp32 has no smaller ones
+        logits = logits / max(sampling.temperature, 1e-20)  # less would overflow fp32
     if sampling.top_k is not None:
         logits = keep_top_k(logits, sampling.top_k)
     if sampling.top_p is not None:

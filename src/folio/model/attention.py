@@ -40,8 +40,20 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
     return weights.masked_fill(~mask, 0.0)
 
 
+def share_keys(x: Tensor, heads: int) -> Tensor:
+    """Give each query head its own copy of its group's: (B, G, S, K) -> (B, H, S, K).
+
+    Heads 0 .. H/G - 1 share the first (Ainslie et al. 2023).
+    """
+    return x.repeat_interleave(heads // x.shape[1], 1)
+
+
 def attend_reference(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """Attention as it is written on paper; what every faster path must equal."""
+    """Attention as it is written on paper; what every faster path must equal.
+
+    q (B, H, T, K), k and v (B, G, S, K), mask bool (B, 1, T, S) -> (B, H, T, K).
+    """
+    k, v = share_keys(k, q.shape[1]), share_keys(v, q.shape[1])
     return attention_weights(q, k, mask) @ v
 
 
@@ -50,11 +62,18 @@ def attend(
 ) -> Tensor:
     """Attention by the fused kernel. `mask` None means plainly causal, T = S.
 
-    q (B, H, T, K), k and v (B, H, S, K), mask bool (B, 1, T, S) -> (B, H, T, K).
-    Dropout acts on the weights.
+    q (B, H, T, K), k and v (B, G, S, K), mask bool (B, 1, T, S) -> (B, H, T, K).
+    Where G < H, the kernel reads each key for its whole group instead of copies of
+    it. Dropout acts on the weights.
     """
     return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=mask is None
+        q,
+        k,
+        v,
+        attn_mask=mask,
+        dropout_p=dropout,
+        is_causal=mask is None,
+        enable_gqa=q.shape[1] != k.shape[1],
     )
 
 
@@ -90,7 +109,7 @@ class Attention(nn.Module):
                 k, v, key_positions = cache.update(k, v, positions)
             mask = visible(positions, key_positions)[:, None]  # (B, 1, T, S)
         dropout = self.dropout if self.training else 0.0
-        y = attend(q, self.repeat(k), self.repeat(v), mask, dropout)
+        y = attend(q, k, v, mask, dropout)
         return self.out(y.transpose(1, 2).flatten(2))  # (B, H, T, K) -> (B, T, D)
 
     def project(self, x: Tensor, angles: Angles | None) -> tuple[Tensor, ...]:
@@ -106,14 +125,9 @@ class Attention(nn.Module):
         """(B, T, heads * K) -> (B, heads, T, K)."""
         return x.unflatten(-1, (heads, self.head_width)).transpose(1, 2)
 
-    def repeat(self, x: Tensor) -> Tensor:
-        """Give each query head its own copy: (B, G, S, K) -> (B, H, S, K)."""
-        copies = self.n_heads // self.n_kv_heads
-        return x if copies == 1 else x.repeat_interleave(copies, 1)
-
     @torch.no_grad()
     def weights(self, x: Tensor, positions: Tensor, angles: Angles | None) -> Tensor:
         """The attention pattern itself, for figures: x (B, T, D) -> (B, H, T, T)."""
         q, k, _ = self.project(x, angles)
         mask = visible(positions, positions)[:, None]
-        return attention_weights(q, self.repeat(k), mask)
+        return attention_weights(q, share_keys(k, self.n_heads), mask)

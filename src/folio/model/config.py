@@ -28,11 +28,12 @@ class ModelConfig:
     rope_theta: float = 10_000.0
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
     norm_eps: float = 1e-5
-    mlp: Literal["swiglu", "gelu"] = "swiglu"
+    mlp: Literal["swiglu", "gelu", "gelu_tanh"] = "swiglu"
     bias: bool = False
     tie_embeddings: bool = True
     dropout: float = 0.0
     init: Literal["gpt2", "fan_in"] = "gpt2"
+    embedding_std: float | None = None  # of the first embeddings; None: as init says
 
     def __post_init__(self) -> None:
         self._check_choices()
@@ -54,9 +55,10 @@ class ModelConfig:
                 raise UserError(f"{name} = {value}: must be at least 1")
         if self.vocab_size < 0:
             raise UserError(f"vocab_size = {self.vocab_size}: must be at least 1")
-        for name in ("rope_theta", "norm_eps"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UserError(f"{name} = {getattr(self, name)}: must be above 0")
+        for name in ("rope_theta", "norm_eps", "embedding_std"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise UserError(f"{name} = {value}: must be above 0")
         if not 0 <= self.dropout < 1:
             raise UserError(f"dropout = {self.dropout}: must lie in [0, 1)")
 
@@ -104,9 +106,16 @@ class ModelConfig:
         """
         if self.d_ff is not None:
             return self.d_ff
-        if self.mlp == "gelu":
+        if self.mlp != "swiglu":
             return 4 * self.d_model
         return (8 * self.d_model // 3 + 7) // 8 * 8
+
+    @property
+    def first_embedding_std(self) -> float:
+        """The deviation with which embeddings begin (see `init_weights`)."""
+        if self.embedding_std is not None:
+            return self.embedding_std
+        return 1 / math.sqrt(self.d_model) if self.init == "fan_in" else 0.02
 
 
 def _divisors(n: int) -> list[int]:
@@ -118,7 +127,7 @@ def gpt2_like(**changes) -> ModelConfig:
     parts = {
         "positions": "learned",
         "norm": "layernorm",
-        "mlp": "gelu",
+        "mlp": "gelu_tanh",
         "bias": True,
         "tie_embeddings": True,
     }

@@ -116,6 +116,7 @@ class Decoder(nn.Module):
     @torch.no_grad()
     def attention_maps(self, tokens: Tensor) -> Tensor:
         """Every pattern of one batch: tokens (B, T) -> (L, B, H, T, T)."""
+        self.check_length(tokens.shape[1])
         positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(
             tokens
         )

@@ -14,18 +14,26 @@ def init_weights(model: nn.Module, config: ModelConfig) -> None:
 
     gpt2: normal with deviation 0.02; what writes into the residual stream is divided
     by sqrt(2 L), so that its size doesn't grow with depth (Radford et al. 2019).
-    fan_in: deviation 1 / sqrt(inputs), embeddings and head as before, and zero for
-    what writes into the residual stream, so that each block begins as the identity.
+    fan_in: deviation 1 / sqrt(inputs) inside the blocks, and zero for what writes into
+    the residual stream, so that each block begins as the identity. Embeddings begin
+    at 1 / sqrt(D): words that are used alike, as names are, get gradients alike, and
+    from a small start the optimizer draws them together until nothing can tell them
+    apart, let alone copy one (`bench/tales.py --embedding-std 0.02` shows it).
     """
     for name, module in model.named_modules():
         if not isinstance(module, (nn.Linear, nn.Embedding)):
             continue
-        std = 0.02
-        if name.endswith((".attention.out", ".mlp.down")):
-            scale = 1 / math.sqrt(2 * config.n_layers)
-            std = 0.0 if config.init == "fan_in" else 0.02 * scale
-        elif config.init == "fan_in" and name.startswith("blocks."):
-            std = 1 / math.sqrt(module.in_features)
-        nn.init.normal_(module.weight, std=std)
+        nn.init.normal_(module.weight, std=_deviation(name, module, config))
         if getattr(module, "bias", None) is not None:
             nn.init.zeros_(module.bias)
+
+
+def _deviation(name: str, module: nn.Module, config: ModelConfig) -> float:
+    from_inputs = config.init == "fan_in"
+    if name == "embedding":
+        return config.first_embedding_std
+    if name.endswith((".attention.out", ".mlp.down")):
+        return 0.0 if from_inputs else 0.02 / math.sqrt(2 * config.n_layers)
+    if name.startswith("blocks.") and from_inputs:
+        return 1 / math.sqrt(module.in_features)
+    return 0.02

@@ -61,16 +61,16 @@ class LearnedPositions(nn.Module):
 class SinusoidalPositions(nn.Module):
     """`sinusoidal` as a part without parameters, scaled to the embeddings' size.
 
-    The embeddings start with a standard deviation of 0.02; sines of size one would
-    drown them, where the original scaled its embeddings up by sqrt(D) instead.
+    Sines of size one would drown embeddings that begin at 0.02; the original scaled
+    its embeddings up by sqrt(D) instead.
     """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.width = config.d_model
+        self.width, self.size = config.d_model, config.first_embedding_std
 
     def forward(self, positions: Tensor) -> Tensor:  # (B, T) -> (B, T, D)
-        return 0.02 * sinusoidal(positions, self.width)
+        return self.size * sinusoidal(positions, self.width)
 
 
 def make_positions(config: ModelConfig) -> nn.Module | None:

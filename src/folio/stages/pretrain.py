@@ -6,8 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,14 @@ from folio.model.store import save_model
 from folio.objectives.next_token import next_token
 from folio.optim.adamw import adamw
 from folio.optim.schedule import make_schedule
-from folio.runtime import barrier, find_device, init_distributed, seed_everything
+from folio.runtime import (
+    barrier,
+    find_device,
+    init_distributed,
+    rank,
+    seed_everything,
+    world_size,
+)
 from folio.stages.prepare import open_tokens, prepare_tokenizer, prepare_tokens
 from folio.stages.recipe import PretrainRecipe
 from folio.text.tokenizer import Tokenizer
@@ -42,12 +48,25 @@ from folio.training.run import (
     rewind,
     undone_if_refused,
 )
-from folio.training.signals import Interrupted, stop_on_signal
+from folio.training.signals import Interrupted, StopRequest, stop_on_signal
 from folio.training.snapshot import newest_snapshot, restore
 from folio.viz.report import write_report
 
 Say = Callable[[str], None]
 Measure = Callable[[Decoder, Tokenizer], dict[str, float]]
+
+
+@dataclass
+class Parts:
+    """What one run is made of."""
+
+    recipe: PretrainRecipe
+    run: Run
+    tokenizer: Tokenizer
+    val_tokens: Tokens
+    learner: Learner
+    stream: TextStream
+    progress: Progress
 
 
 def pretrain(
@@ -63,48 +82,45 @@ def pretrain(
     With `resume`, an interrupted run goes on bit for bit where its newest whole
     snapshot ends. What `also_measure` gives is logged with each evaluation.
     """
-    rank, world = init_distributed()
-    alone = rank == 0  # what touches the disk is done by one process
-    with exclusive(folder) if alone else nullcontext():
-        with undone_if_refused(folder) if alone else nullcontext():
-            if alone:
-                begin(recipe, folder, resume, say)
-            barrier()
-            run, say = Run(folder), say if alone else _silent
-            tokenizer = Tokenizer.load(run.model)
-            train_tokens, val_tokens = open_tokens(recipe, tokenizer, run)
-            seed_everything(recipe.seed)
-            learner = make_learner(recipe, tokenizer.vocab_size)
-            stream = TextStream(
-                train_tokens,
-                batch=recipe.train.batch,
-                length=recipe.length,
-                seed=recipe.seed,
-                rank=rank,
-                world=world,
-                order=recipe.data.order,
-            )
-            progress = Progress()
-            if resume:
-                progress = resume_from_newest(run, learner, stream, say)
-            if alone:
-                rewind(run, learner.step)
-                describe(run, recipe, learner, tokenizer, train_tokens, val_tokens, say)
+    init_distributed()
+    if rank():  # what touches the disk is done by the first process
+        learn(assemble(recipe, folder, resume, _silent), also_measure)
+        return Run(folder)
+    with exclusive(folder):
+        with undone_if_refused(folder):
+            begin(recipe, folder, resume, say)
+            parts = assemble(recipe, folder, resume, say)
+            describe(parts, say)
         try:
-            _learn(
-                recipe,
-                run,
-                learner,
-                stream,
-                progress,
-                tokenizer,
-                val_tokens,
-                also_measure,
-            )
-        finally:
-            if alone:
-                say(f"report {write_report(run.folder)}")
-        return run
+            learn(parts, also_measure)
+        except Interrupted:
+            say(f"report {write_report(folder)}")
+            raise
+        say(f"report {write_report(folder)}")
+        return parts.run
+
+
+def assemble(recipe: PretrainRecipe, folder: Path, resume: bool, say: Say) -> Parts:
+    """Build what the recipe describes; with `resume`, as the newest snapshot has it."""
+    barrier()  # the first rank has prepared the folder
+    run = Run(folder)
+    tokenizer = Tokenizer.load(run.model)
+    train_tokens, val_tokens = open_tokens(recipe, tokenizer, run)
+    seed_everything(recipe.seed)
+    learner = make_learner(recipe, tokenizer.vocab_size)
+    stream = TextStream(
+        train_tokens,
+        batch=recipe.train.batch,
+        length=recipe.length,
+        seed=recipe.seed,
+        rank=rank(),
+        world=world_size(),
+        order=recipe.data.order,
+    )
+    progress = Progress()
+    if resume:
+        progress = resume_from_newest(run, learner, stream, say)
+    return Parts(recipe, run, tokenizer, val_tokens, learner, stream, progress)
 
 
 def begin(recipe: PretrainRecipe, folder: Path, resume: bool, say: Say) -> None:
@@ -160,16 +176,12 @@ def fill_vocab(config: ModelConfig, vocab_size: int) -> ModelConfig:
     return replace(config, vocab_size=max(config.vocab_size, vocab_size))
 
 
-def describe(
-    run: Run,
-    recipe: PretrainRecipe,
-    learner: Learner,
-    tokenizer: Tokenizer,
-    train_tokens: Tokens,
-    val_tokens: Tokens,
-    say: Say,
-) -> None:
+def describe(parts: Parts, say: Say) -> None:
     """Write the facts of the run to run.json, and say the main ones."""
+    run, recipe, tokenizer = parts.run, parts.recipe, parts.tokenizer
+    learner, train_tokens = parts.learner, parts.stream.tokens
+    val_tokens = parts.val_tokens
+    rewind(run, learner.step)
     counts = count_parameters(learner.model.config)
     run.update_info(
         parameters=counts,
@@ -216,88 +228,97 @@ def token_figure(tokenizer: Tokenizer, tokens: Tokens, count: int = 96) -> dict:
     }
 
 
-def _learn(
-    recipe: PretrainRecipe,
-    run: Run,
-    learner: Learner,
-    stream: TextStream,
-    progress: Progress,
-    tokenizer: Tokenizer,
-    val_tokens: Tokens,
-    also_measure: Measure | None,
-) -> None:
+def learn(parts: Parts, also_measure: Measure | None) -> None:
     """Train to the end, or until asked to stop."""
-    steps, main = recipe.train.steps, stream.rank == 0
-    clock = Clock(progress)
-    sinks = _sinks(recipe, run) if main else []
-
-    def measure() -> dict[str, float]:
-        values = perplexity(
-            learner.model,
-            val_tokens,
-            recipe.length,
-            recipe.train.eval_batch,
-            learner.autocast,
-        )
-        return values | (also_measure(learner.model, tokenizer) if also_measure else {})
-
-    def state() -> dict[str, Any]:
-        clock.read()
-        return {"stream": stream.state_dict(), "progress": progress.state_dict()}
-
+    if parts.stream.rank:
+        _train(parts, [])
+        return
+    steps, clock = parts.recipe.train.steps, Clock(parts.progress)
+    sinks = _sinks(parts.recipe, parts.run)
     try:
         with stop_on_signal() as stop:
-            log = hooks.LogMetrics(sinks, clock, recipe.log.every, steps)
-            watch = _watching_hooks(recipe, run, tokenizer, val_tokens)
-            evaluate = hooks.evaluate(
-                measure,
-                sinks,
-                clock,
-                progress,
-                run,
-                every=recipe.train.eval_every,
-                last=steps,
-            )
-            save = hooks.save(
-                run,
-                state,
-                progress,
-                stop,
-                every=recipe.train.save_every,
-                last=steps,
-                keep=recipe.train.keep,
-            )
-            if learner.step == 0 and main:
+            log = hooks.LogMetrics(sinks, clock, parts.recipe.log.every, steps)
+            watch = _watching_hooks(parts)
+            if parts.learner.step == 0:
                 for hook in watch:
-                    hook(learner, {})
-            beside = [log, evaluate, *watch, save, log.resume_clock] if main else []
-            train(
-                learner,
-                stream,
-                next_token,
-                steps=steps,
-                accumulate=recipe.train.accumulate,
-                hooks=beside,
-            )
+                    hook(parts.learner, {})
+            evaluate = _evaluation_hook(parts, sinks, clock, also_measure)
+            save = _saving_hook(parts, clock, stop)
+            _train(parts, [log, evaluate, *watch, save, log.resume_clock])
     except BaseException as error:
-        if main:
-            status = "interrupted" if isinstance(error, Interrupted) else "failed"
-            finish_run(run, status, learner.step)
+        status = "interrupted" if isinstance(error, Interrupted) else "failed"
+        finish_run(parts.run, status, parts.learner.step)
         raise
     finally:
         for sink in sinks:
             sink.close()
-    if main:
-        _finish(run, learner, progress, clock)
+    _finish(parts, clock)
 
 
-def _watching_hooks(
-    recipe: PretrainRecipe, run: Run, tokenizer: Tokenizer, val_tokens: Tokens
-) -> list[Hook]:
+def _train(parts: Parts, beside: list[Hook]) -> None:
+    train(
+        parts.learner,
+        parts.stream,
+        next_token,
+        steps=parts.recipe.train.steps,
+        accumulate=parts.recipe.train.accumulate,
+        hooks=beside,
+    )
+
+
+def _evaluation_hook(
+    parts: Parts, sinks: list[Sink], clock: Clock, also_measure: Measure | None
+) -> Hook:
+    recipe, learner = parts.recipe, parts.learner
+
+    def measure() -> dict[str, float]:
+        values = perplexity(
+            learner.model,
+            parts.val_tokens,
+            recipe.length,
+            recipe.train.eval_batch,
+            learner.autocast,
+        )
+        if also_measure is not None:
+            values |= also_measure(learner.model, parts.tokenizer)
+        return values
+
+    return hooks.evaluate(
+        measure,
+        sinks,
+        clock,
+        parts.progress,
+        parts.run,
+        every=recipe.train.eval_every,
+        last=recipe.train.steps,
+    )
+
+
+def _saving_hook(parts: Parts, clock: Clock, stop: StopRequest) -> Hook:
+    def state() -> dict[str, Any]:
+        clock.read()
+        return {
+            "stream": parts.stream.state_dict(),
+            "progress": parts.progress.state_dict(),
+        }
+
+    return hooks.save(
+        parts.run,
+        state,
+        parts.progress,
+        stop,
+        every=parts.recipe.train.save_every,
+        last=parts.recipe.train.steps,
+        keep=parts.recipe.train.keep,
+    )
+
+
+def _watching_hooks(parts: Parts) -> list[Hook]:
     """Samples and attention against steps."""
-    options, last = recipe.sample, recipe.train.steps
+    options, last = parts.recipe.sample, parts.recipe.train.steps
+    run, tokenizer = parts.run, parts.tokenizer
     sampling = Sampling(options.temperature, top_k=options.top_k, top_p=options.top_p)
-    sentence = options.attention or _first_words(tokenizer, val_tokens)
+    sentence = options.attention or _first_words(tokenizer, parts.val_tokens)
     return [
         hooks.sample(
             tokenizer,
@@ -311,7 +332,7 @@ def _watching_hooks(
         hooks.record_attention(
             tokenizer,
             sentence,
-            min(32, recipe.model.max_seq_len),
+            min(32, parts.recipe.model.max_seq_len),
             run,
             every=options.every,
             last=last,
@@ -333,8 +354,9 @@ def _sinks(recipe: PretrainRecipe, run: Run) -> list[Sink]:
     return sinks
 
 
-def _finish(run: Run, learner: Learner, progress: Progress, clock: Clock) -> None:
+def _finish(parts: Parts, clock: Clock) -> None:
     """Keep the final weights if none were measured, and write the results down."""
+    run, learner, progress = parts.run, parts.learner, parts.progress
     if progress.best_step is None:
         save_model(learner.model, run.model)
     rows = [row for row in read_rows(run.metrics) if "val_loss" in row]

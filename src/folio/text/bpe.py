@@ -141,7 +141,7 @@ class BPETokenizer(Tokenizer):
         self._set_vocab(dict(vocab), dict(special_tokens))
         self._split = regex.compile(PATTERNS[pattern]).findall
         self._cache: dict[str, list[int]] = {}
-        self._encoded = 0  # characters so far
+        self._expected = 0  # characters so far
         self._encoder: Encoder | None = None  # the compiled one, once it pays
 
     def _set_vocab(self, vocab: dict[bytes, int], special: dict[str, int]) -> None:
@@ -191,9 +191,9 @@ class BPETokenizer(Tokenizer):
     ) -> BPETokenizer:
         """Learn `vocab_size` tokens, 256 bytes and the special tokens among them.
 
-        A `Path` is a file, read piece by piece; a `str` is a text itself. A text too
-        small for so many merges gives fewer: `vocab_size` of the result is what it
-        has. `readable=True` learns with the plain functions of this file.
+        Files are read piece by piece; a `str` is a text, or the name of a file that
+        exists. A text too small for so many merges gives fewer: `vocab_size` of the
+        result is what it has. `readable=True` learns with the functions above.
         """
         from folio.text.fast_bpe import fast_training
         from folio.text.word_counts import count_words
@@ -218,14 +218,22 @@ class BPETokenizer(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         """The same ids from the readable loop and, once much has come, compiled."""
-        self._encoded += len(text)
-        if self._encoder is None and self._encoded >= COMPILED_FROM:
-            from folio.text.fast_bpe import make_encoder
-
-            self._encoder = make_encoder(self)
+        self._expect(len(text))
         if self._encoder is not None:
             return self._encoder.encode(text)
         return self.encode_readably(text)
+
+    def encode_batch(self, texts: Sequence[str], processes: int = 1) -> list[list[int]]:
+        self._expect(sum(map(len, texts)))  # compile once, before processes part
+        return super().encode_batch(texts, processes)
+
+    def _expect(self, characters: int) -> None:
+        """Take the compiled encoder once so much text comes that it pays."""
+        self._expected += characters
+        if self._encoder is None and self._expected >= COMPILED_FROM:
+            from folio.text.fast_bpe import make_encoder
+
+            self._encoder = make_encoder(self)
 
     def encode_readably(self, text: str) -> list[int]:
         """Split, then spell each word; words met before are remembered."""
@@ -265,7 +273,6 @@ class BPETokenizer(Tokenizer):
         *,
         vocab: str | Path | None = None,
         merges: str | Path | None = None,
-        pattern: str = "gpt2",
         special_tokens: Sequence[str] = (),
     ) -> BPETokenizer:
         """Read vocab.json and merges.txt as OpenAI released them for GPT-2.
@@ -276,7 +283,7 @@ class BPETokenizer(Tokenizer):
         from folio.text.bpe_files import read_gpt2
 
         parts = read_gpt2(folder, vocab, merges)
-        tokenizer = cls(parts.merges, pattern, parts.special_tokens, parts.vocab)
+        tokenizer = cls(parts.merges, parts.pattern, parts.special_tokens, parts.vocab)
         return tokenizer.with_special_tokens(special_tokens)
 
     def _to_json(self) -> dict[str, Any]:

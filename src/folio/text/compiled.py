@@ -26,84 +26,97 @@ WORDS = 1 << 17  # remembered at most; then it starts anew
 
 def count_split(texts: list[str], pattern: str) -> dict[bytes, int]:
     """`bpe.count_split`, compiled."""
-    counts: dict[bytes, int] = {}
-    for text in texts:
-        data = to_bytes(text)
-        array = np.frombuffer(data, np.uint8)
-        starts, ends, numbers = _count(array, kinds(), pattern == "gpt4")
-        found = zip(starts.tolist(), ends.tolist(), numbers.tolist(), strict=True)
-        for start, end, number in found:
-            word = data[start:end]
-            counts[word] = counts.get(word, 0) + number
-    return counts
+    parts = [to_bytes(text) for text in texts]
+    data = b"".join(parts)
+    ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
+    array = np.frombuffer(data, np.uint8)
+    words = _count(array, ends, kinds(), pattern == "gpt4").tolist()
+    return {data[start : start + size]: number for start, size, number in words}
 
 
 @inner
 def hash_of(text, start, end):
-    """FNV-1a, 64 bits, its upper half folded in: the table uses the low bits."""
+    """64 bits that tell words apart: of up to 8 bytes these themselves, else FNV-1a."""
+    value = np.uint64(0)
+    if end - start <= 8:
+        for i in range(start, end):
+            value = value << np.uint64(8) | np.uint64(text[i])
+        return value
     value = np.uint64(0xCBF29CE484222325)
     for i in range(start, end):
         value = (value ^ np.uint64(text[i])) * np.uint64(0x100000001B3)
-    return value ^ (value >> np.uint64(32))
+    return value
 
 
 @inner
-def same(text, a, end_a, other, b, end_b):
-    if end_a - a != end_b - b:
-        return False
-    for i in range(end_a - a):  # noqa: SIM110 (numba has no all())
+def place_of(value, size):
+    """Where to look for a hash first in a table of `size` places (a power of two)."""
+    mixed = value * np.uint64(0x9E3779B97F4A7C15)
+    return np.int64((mixed ^ (mixed >> np.uint64(32))) & np.uint64(size - 1))
+
+
+@inner
+def same(text, a, other, b, size):
+    """Whether two words of equal hash and `size` are equal; short ones are."""
+    if size <= 8:
+        return True
+    for i in range(size):  # noqa: SIM110 (numba has no all())
         if text[a + i] != other[b + i]:
             return False
     return True
 
 
 @njit(cache=True)
-def _count(text, kinds, gpt4):
-    """Starts, ends and numbers of the different words, by open addressing."""
+def _count(text, ends, kinds, gpt4):
+    """Start, size and number of each different word, by open addressing: (words, 3).
+
+    `ends` are those of the single texts in `text`: no word reaches across one.
+    """
     size = 1 << 12
     table = np.full(size, -1, np.int32)
     hashes = np.empty(size, np.uint64)
-    starts = np.empty(size, np.int64)
-    ends = np.empty(size, np.int64)
-    numbers = np.empty(size, np.int64)
-    used, start = 0, 0
+    words = np.empty((size, 3), np.int64)
+    used, start, document = 0, 0, 0
     while start < len(text):
-        end = word_end(text, start, kinds, gpt4)
+        while start == ends[document]:
+            document += 1
+        end = word_end(text[: ends[document]], start, kinds, gpt4)
         value = hash_of(text, start, end)
-        place = np.int64(value & np.uint64(size - 1))
+        place = place_of(value, size)
         while True:
             word = table[place]
             if word < 0:
                 table[place] = used
-                hashes[used], numbers[used] = value, 1
-                starts[used], ends[used] = start, end
+                hashes[used] = value
+                words[used, 0], words[used, 1], words[used, 2] = start, end - start, 1
                 used += 1
                 break
-            if hashes[word] == value and same(
-                text, starts[word], ends[word], text, start, end
+            if (
+                hashes[word] == value
+                and words[word, 1] == end - start
+                and same(text, start, text, words[word, 0], end - start)
             ):
-                numbers[word] += 1
+                words[word, 2] += 1
                 break
             place = (place + 1) & (size - 1)
         start = end
         if 2 * used > size:
-            hashes, numbers = _twice(hashes), _twice(numbers)
-            starts, ends = _twice(starts), _twice(ends)
             size *= 2
-            table = np.full(size, -1, np.int32)
-            for word in range(used):
-                place = np.int64(hashes[word] & np.uint64(size - 1))
-                while table[place] >= 0:
-                    place = (place + 1) & (size - 1)
-                table[place] = word
-    return starts[:used], ends[:used], numbers[:used]
+            table, hashes, words = _grown(size, used, hashes, words)
+    return words[:used]
 
 
 @inner
-def _twice(array):
-    longer = np.empty(2 * len(array), array.dtype)
-    longer[: len(array)] = array
-    return longer
+def _grown(size, used, hashes, words):
+    table = np.full(size, -1, np.int32)
+    more_hashes, more_words = np.empty(size, np.uint64), np.empty((size, 3), np.int64)
+    more_hashes[:used], more_words[:used] = hashes[:used], words[:used]
+    for word in range(used):
+        place = place_of(hashes[word], size)
+        while table[place] >= 0:
+            place = (place + 1) & (size - 1)
+        table[place] = word
+    return table, more_hashes, more_words
 
 
 # encoding
@@ -147,19 +160,13 @@ def _merge_table(ranks, merged):
     return _fill(size, pairs, values, ids)
 
 
-@inner
-def _slot(key, size):
-    mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
-    return np.int64((mixed ^ (mixed >> np.uint64(29))) & np.uint64(size - 1))
-
-
 @njit(cache=True)
 def _fill(size, pairs, values, ids):
     keys = np.full(size, -1, np.int64)
     ranks, results = np.empty(size, np.int32), np.empty(size, np.int32)
     for i in range(len(values)):
         key = pairs[i, 0] << 32 | pairs[i, 1]
-        place = _slot(key, size)
+        place = place_of(np.uint64(key), size)
         while keys[place] >= 0:
             place = (place + 1) & (size - 1)
         keys[place], ranks[place], results[place] = key, values[i], ids[i]
@@ -174,7 +181,7 @@ def _rank(left, right, merges):
     """(rank, merged id) of a pair; NEVER if it was not learned."""
     keys, ranks, results = merges
     key = np.int64(left) << 32 | np.int64(right)
-    place = _slot(key, len(keys))
+    place = place_of(np.uint64(key), len(keys))
     while keys[place] >= 0:
         if keys[place] == key:
             return ranks[place], results[place]
@@ -196,12 +203,13 @@ def _encode(text, kinds, gpt4, byte_ids, merges, memory):
             start = end
             continue
         value = hash_of(text, start, end)
-        place = np.int64(value & np.uint64(len(table) - 1))
+        place = place_of(value, len(table))
         word = table[place]
         while word >= 0:
-            begin = begins[word]
-            if hashes[word] == value and same(
-                text, start, end, spelled, begin, begin + sizes[word]
+            if (
+                hashes[word] == value
+                and sizes[word] == size
+                and same(text, start, spelled, begins[word], size)
             ):
                 break
             place = (place + 1) & (len(table) - 1)
@@ -214,10 +222,10 @@ def _encode(text, kinds, gpt4, byte_ids, merges, memory):
             start = end
             continue
         number = _merge_short(text, start, end, byte_ids, merges, out, written, scratch)
-        if used[0] == WORDS or used[1] + size > len(spelled):
+        if used[0] == len(hashes) or used[1] + size > len(spelled):
             table[:] = -1
             used[:] = 0
-            place = np.int64(value & np.uint64(len(table) - 1))
+            place = place_of(value, len(table))
         word, begin = used[0], used[1]
         table[place] = word
         hashes[word], begins[word] = value, begin

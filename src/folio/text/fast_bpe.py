@@ -18,8 +18,10 @@ from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
+from folio.config import UserError
 from folio.text import bpe
 from folio.text.word_bpe import Piece, glue
+from folio.text.word_counts import as_source
 
 
 @cache
@@ -58,11 +60,16 @@ def _size(files_or_texts: Iterable[str | Path]) -> float:
         files_or_texts = [files_or_texts]
     if not isinstance(files_or_texts, Collection):
         return float("inf")
-    return sum(
-        source.stat().st_size if isinstance(source, Path) else len(source)
-        for source in files_or_texts
-        if not isinstance(source, Path) or source.is_file()
-    )
+    sources = map(as_source, files_or_texts)
+    return sum(_length(source) for source in sources)
+
+
+def _length(source: str | Path) -> int:
+    if isinstance(source, str):
+        return len(source)
+    if not source.is_file():
+        raise UserError(f"no such file: {source}")
+    return source.stat().st_size
 
 
 def learn_merges_heap(

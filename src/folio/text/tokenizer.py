@@ -14,8 +14,6 @@ import codecs
 import copy
 import hashlib
 import json
-import os
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -23,6 +21,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from folio.config import UserError, nearest
+from folio.files import write_atomically
 from folio.text.parallel import parallel_map
 
 END_OF_TEXT = "<|endoftext|>"  # between documents
@@ -220,17 +219,7 @@ class Tokenizer(ABC):
         path = _file_of(Path(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self._to_json(), ensure_ascii=False, indent=1)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        write_atomically(path, text + "\n")
 
     @staticmethod
     def load(path: str | Path) -> Tokenizer:

@@ -189,7 +189,7 @@ class WordBPETokenizer(Tokenizer):
         special_tokens: Sequence[str] = SPECIAL_TOKENS,
         processes: int = 1,
     ) -> WordBPETokenizer:
-        """Learn from files (`Path`) or texts (`str`), read in pieces.
+        """Learn from files, read in pieces, or texts (see `word_counts.as_source`).
 
         All characters of the text get an id; `vocab_size` must have room for them. A
         text too small for so many merges gives fewer, and a smaller `vocab_size`.

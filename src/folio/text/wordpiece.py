@@ -119,7 +119,7 @@ def learn_pieces(
     >>> [show(piece) for piece in learn_pieces(words, 3)]
     ['ha', 'hat', '##ut']
     >>> [show(piece) for piece in learn_pieces(words, 3, "ratio")]
-    ['##ut', '##uts', 'huts']
+    ['##ut', '##uts', '##at']
     """
     spelled = [(list(word), count) for word, count in words.items()]
     total = sum(len(word) * count for word, count in words.items())
@@ -259,7 +259,7 @@ class WordPieceTokenizer(Tokenizer):
         min_count: int = MIN_COUNT,
         processes: int = 1,
     ) -> WordPieceTokenizer:
-        """Learn from files (`Path`) or texts (`str`), read in pieces.
+        """Learn from files, read in pieces, or texts (see `word_counts.as_source`).
 
         All characters get ids, so `vocab_size` must have room for them. When no pair
         occurs `min_count` times any more, the vocabulary stays smaller than asked.

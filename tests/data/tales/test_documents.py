@@ -162,6 +162,13 @@ def test_mix_is_kept():
     assert len(names) == 14
 
 
+def test_a_wrong_mix_is_a_users_mistake():
+    with pytest.raises(UserError, match=r"mix\.small = 1\.5"):
+        Mix(small=1.5)
+    with pytest.raises(UserError, match="may not exceed 1"):
+        Mix(skills=0.6, small=0.6)
+
+
 def test_documents_are_plain_text():
     for text in documents(4, count=300):
         assert text.isascii()

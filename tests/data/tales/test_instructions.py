@@ -96,6 +96,8 @@ def test_bad_tasks_are_users_mistakes():
         instruction(1, "train", 0, ["sorted"])
     with pytest.raises(UserError, match="at least one"):
         packed(1, "train", 0, [])
+    with pytest.raises(UserError, match="turns = 0"):
+        packed(1, "train", 0, turns=0)
     with pytest.raises(UserError, match="split = 'valid'"):
         instruction(1, "valid", 0)
 
@@ -133,8 +135,8 @@ def test_demonstrations_use_all_styles_evenly_and_rightly():
 
 def test_the_careless_annotator_errs_at_the_stated_rates():
     rng = random.Random(0)
-    high, low = NOISY_ERROR_RATES
-    for rate in (high, low):
+    assert NOISY_ERROR_RATES == (0.7, 0.2)
+    for rate in NOISY_ERROR_RATES:
         items = [item for item in some(1200, CORE) if item.error_rate == rate]
         assert len(items) > 400  # about half of the wordings each
         answers = [

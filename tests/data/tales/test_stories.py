@@ -11,6 +11,7 @@ from folio.data.tales.plots import BRIEF_PLOTS, PLOTS
 from folio.data.tales.telling import Teller
 
 NAME = "(" + "|".join(GIRLS + BOYS) + ")"
+NUMBER = "(" + "|".join(NUMBERS[1:]) + ")"
 NOUN = "(" + "|".join(KINDS) + r")\b"
 
 
@@ -50,7 +51,7 @@ def test_state_equals_a_replay_of_the_events(stories, replay):
          99),
         (rf"{NAME} gave {NAME} the (?:\w+ )?{NOUN} for the (?:\w+ )?{NOUN}", "swap", 9),
         (rf"{NAME} (?:had|owned) an? (?:\w+ )?{NOUN}", "own", 99),
-        (rf"{NAME} paid (\w+) coins? to {NAME}", "pay", 2),
+        (rf"{NAME} (?:paid|gave) {NAME} {NUMBER} coins?", "pay", 9),
     ],
 )  # fmt: skip
 def test_plain_statements_are_true(stories, pattern, order, least):
@@ -70,9 +71,14 @@ def test_plain_statements_are_true(stories, pattern, order, least):
         }
         owned = {(e.actor.name, e.thing.noun) for e in events if e.actor and e.thing}
         paid = {
-            (e.actor.name, NUMBERS[e.count], e.other.name)
+            (e.actor.name, e.other.name, NUMBERS[e.count])
             for e in events
             if e.kind == "pay"
+        }
+        paid |= {
+            (e.other.name, e.actor.name, NUMBERS[e.count])
+            for e in events
+            if e.kind == "paid"
         }
         for match in re.finditer(pattern, story.text):
             found += 1
@@ -119,7 +125,7 @@ def texts(stories):
         r"\b(her|his) [A-Z]\w+ the \w+\b",  # doubled introduction
         r"\b(\w+)'s \1\b",  # Theo's Theo
         r"\bthe (the|a|an|there|it)\b",
-        r"\b(to|at|in|by) (to|at|in|by|on|there) ",
+        r"\b(to|at|in|by) (to|at|in|by|on|there) (?!peace)",
         r"\b(they|we|you) was\b|\bI were\b",
         r"\bwas been\b|\bhad went\b|\bdid not \w+ed\b",
         r"\bone (coins|apples|pears|plums|nuts|eggs)\b",

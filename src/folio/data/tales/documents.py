@@ -26,6 +26,17 @@ class Mix:
     small: float = 0.2
     questions: float = 0.5
 
+    def __post_init__(self) -> None:
+        for name in ("skills", "small", "questions"):
+            share = getattr(self, name)
+            if not 0 <= share <= 1:
+                raise UserError(f"mix.{name} = {share}: give a share from 0 to 1")
+        if self.skills + self.small > 1:
+            raise UserError(
+                f"mix.skills = {self.skills} and mix.small = {self.small}: "
+                "together they may not exceed 1"
+            )
+
 
 DEFAULT_MIX = Mix()
 

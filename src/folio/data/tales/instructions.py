@@ -111,6 +111,8 @@ def packed(
     """
     check_split(split)
     _check_tasks(tasks)
+    if turns < 1:
+        raise UserError(f"turns = {turns}: ask for at least one")
     rng = generator("packed", seed, split, index)
     skills = [task for task in tasks if task in SKILLS]
     if choose(rng, tasks) in SKILLS:

@@ -54,8 +54,7 @@ DEEDS: dict[str, str] = {
     "buy": "[*buy|*get] {n}",
     "share": "[*give {n} to {@B}|*give {@B} {n}|*give {@B} {num}"
     "|*share {num} of {his} {items} with {@B}]",
-    "drop_some": "[*lose {num} of {his} {items} on the way|*drop {num} of {his} {items}"
-    "|*lose {n} on the way]",
+    "drop_some": "[*lose|*drop] [{num} of {his} {items}|{n}]",
     "sell_some": "[*sell {num} of {his} {items}|*sell {n}]",
     "eat_some": "[*eat {num} of {his} {items}|*eat {n}]",
     "pay": "[*pay {@B} {n}|*give {@B} {n}|*pay {n} to {@B}]",
@@ -95,7 +94,7 @@ SENTENCES: dict[str, str] = {
     # asking and answering
     "ask_loan": '["[May|Can|Could] I borrow your {O!}, {B!}?" {asked:A}'
     '|"[Will|Could] you lend me your {O!}, {B!}?" {asked:A}].',
-    "agree_loan": '["[Of course|Yes|With pleasure|Gladly]," {replied:A}. "But '
+    "agree_loan": '["[Sure|Of course|Yes|With pleasure]," {replied:A}. "But '
     '[please |]bring it back [by evening|tonight|when you are done]."'
     '|"[Of course|Yes], {B!}, but only until tonight," {replied:A}.'
     "|{A} agreed at once.]",
@@ -103,7 +102,7 @@ SENTENCES: dict[str, str] = {
     '|"[No|Never]! It is mine," {replied:A}.'
     "|But {A} [shook {his} head|did not want to part with it|said no].]",
     "sad_refused": "{A} [was sad|went away with a heavy heart|was close to tears].",
-    "agree": '["[Of course|Yes|Gladly|Why not|With pleasure], {B!}," {replied:A}.'
+    "agree": '["[Sure|Of course|Yes|Gladly|Why not|With pleasure], {B!}," {replied:A}.'
     "|{A} [agreed at once|nodded|smiled and said yes|was happy to agree].]",
     "condition": '"[But if you bring me {aO!}, {B!}, you may have {X=}'
     '|But bring me {aO!}, {B!}, and you shall have my {X!}]," {he} [said|added].',
@@ -128,7 +127,7 @@ SENTENCES: dict[str, str] = {
     "relief": '[{A} was so happy that {he} hugged {@B}|"You have saved me, {B!}!" '
     "{cried:A}].",
     "content": "[It went very well|It was just as {A} had hoped"
-    "|{A} had never been so happy|It was great fun].",
+    "|{A} had never been so happy].",
     "sit_alone": "{A} went to {P} and sat there alone.",
     "regret": "But {A} [began to feel sorry for {@B}|could not forget {B's} sad face"
     "|soon felt bad about it].",
@@ -150,7 +149,8 @@ SENTENCES: dict[str, str] = {
     "arrive": "[Just then|Soon|After a while|A little later], {A} came by.",
     "ask_seen": '["Have you seen my {O!}, {B!}?" {asked:A}'
     '|"I have lost my {O!}. Have you seen it, {B!}?" {asked:A}].',
-    "have_seen": '"[Yes, it is|I saw it|It must be] {P!}," {replied:A}.',
+    "have_seen": '["[Yes, it is|I saw it|It must be] {P!}," {replied:A}'
+    '|"Well, I think that it may be {P!}, but please check," {replied:A}].',
     "recognize": "{A} knew at once [whose {O!} it was|that it belonged to {@B}].",
     "whose": '[{A} did not know whose it was|"Whose {O!} is this?" {wondered:A}].',
     "produce": '"Yes, {C!} [found it|brought it to me]," {replied:A}.',
@@ -240,7 +240,8 @@ SENTENCES: dict[str, str] = {
     "remember_kindness": "{A} had not forgotten how kind {B} had been.",
     "even": '"[Now we are even|One good turn deserves another], {B!}," {said:A}.',
     # the end
-    "end_glad": "[{A} was [happy|glad|proud] that evening|That night, {A} slept well"
+    "end_glad": "[{A} was [glad|proud|in good spirits] that evening"
+    "|That night, {A} slept well"
     "|{A} went home with a smile|It had been a good day for {@A}].",
     "end_friends": "[From that day on, {A} and {B!} were the best of friends"
     "|{A} never forgot {B's} kindness"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from folio.data.tales.grammar import article
 from folio.data.tales.lexicon import (
     DAYS,
@@ -21,7 +19,6 @@ STORY_TASKS = (
     "weather", "want", "who_has", "where", "count", "gave", "first_owner", "day",
 )  # fmt: skip
 
-_WANTING = frozenset({"want", "want_plainly", "condition", "rather", "birthday"})
 _OPENINGS = {"open_day", "open_briefly", "open_month", "open_weather"}
 _ARRIVING = frozenset(
     words(
@@ -66,15 +63,14 @@ def _weather(world: World) -> list[Problem]:
 
 
 def _wishes(world: World) -> list[Problem]:
-    """What somebody wanted, if it was one thing only."""
-    wishes = Counter(e.actor for e in world.events if e.kind in _WANTING)
+    """What somebody wanted: nobody wants two things in one story."""
     found = []
-    for person, times in wishes.items():
-        wanted = world.wants[person].noun
-        other = _other_noun(world, wanted)
-        if times == 1 and other:
+    for person, thing in world.wants.items():
+        other = _other_noun(world, thing.noun)
+        if other:
             values = {"person": person.name}
-            found.append(Problem("want", values, article(wanted), article(other)))
+            answer, wrong = article(thing.noun), article(other)
+            found.append(Problem("want", values, answer, wrong))
     return found
 
 

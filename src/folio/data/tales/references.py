@@ -8,6 +8,7 @@ of. The first mention of a person says who it is: "her cousin Ben", "Ben the bak
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from folio.data.tales.grammar import article, choose
 from folio.data.tales.lexicon import SPOTS, Place
@@ -81,14 +82,16 @@ class Discourse:
 
     def _unmistakable(self, person: Person) -> bool:
         """Whether a pronoun could mean nobody else."""
+        return not (
+            self._same_gender(person, self.people)
+            or self._same_gender(person, self.last_people)
+        )
+
+    @staticmethod
+    def _same_gender(person: Person, people: Sequence[Person]) -> bool:
+        """Whether somebody else of these could be meant by the person's pronoun."""
         female = person.female
-        for other in self.people:
-            if other.female == female and other is not person:
-                return False
-        for other in self.last_people:
-            if other.female == female and other is not person:
-                return False
-        return True
+        return any(p.female == female and p is not person for p in people)
 
     def pronoun(self, person: Person, case: int) -> str:
         """He, him or his for somebody whom this sentence has named already.
@@ -99,10 +102,8 @@ class Discourse:
         self.people.append(person)
         if case == POSSESSIVE:
             return person.pronouns[case]
-        female = person.female
-        for other in self.people:
-            if other.female == female and other is not person:
-                return person.name
+        if self._same_gender(person, self.people):
+            return person.name
         return person.pronouns[case]
 
     def name(self, person: Person) -> str:
@@ -121,8 +122,12 @@ class Discourse:
         self.introduced.add(person)
         hero, text = self.hero, person.name
         if person.relation and hero in self.introduced:
-            near = hero in self.people or hero in self.last_people
-            clear = near and self._unmistakable(hero)
+            if hero in self.people:
+                clear = all(
+                    p.female != hero.female for p in self.people if p is not hero
+                )
+            else:
+                clear = hero in self.last_people and self._unmistakable(hero)
             whose = hero.pronouns[POSSESSIVE] if clear else hero.name + "'s"
             text = f"{whose} {person.relation} {person.name}"
             self.people.append(hero)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,7 +47,8 @@ class Story:
     @property
     def names(self) -> set[str]:
         """The people who appear in the text."""
-        return {p.name for p in self.world.people if p.name in self.text}
+        cast = {person.name for person in self.world.people}
+        return cast & set(re.findall(r"\w+", self.text))
 
     @property
     def nouns(self) -> set[str]:

@@ -28,7 +28,7 @@ _GAPS = {kind: resolve(compiled(text)) for kind, text in GAPS.items()}
 
 LISTED = frozenset({"bring"})  # what several people do, told in one sentence
 SILENT = frozenset({"own_silent"})  # had all along, worth a word when given away
-SCENE_SHARE = 0.5
+SCENE_SHARE = 0.4
 JOIN_SHARE = 0.8
 MOST_JOINED = 3
 EITHER_SHARE = 0.5  # of the events that can be a deed or a sentence
@@ -111,21 +111,23 @@ class Teller(Discourse):
         return self.fill(_GAPS[event.gap]) if event.gap else ""
 
     def _maybe_scene(self, event: Event) -> None:
-        """On arrival, now and then, what is to be seen there.
-
-        Out of doors only when the sun shines: no bees hum in the snow.
-        """
+        """On arrival, now and then, what is to be seen there."""
         place = event.place
         if (
             self.scenes
             and event.kind in ("go", "rest", "carry")
-            and (place.indoors or self.world.weather == "sunny")
             and place not in self.scenes_told
             and self.rng.random() < SCENE_SHARE
         ):
             self.scenes_told.add(place)
+            weather = self.world.weather
+            scenes = place.scenes
+            if not place.indoors and weather == "snowy":
+                return  # no frogs in the snow
+            if weather == "sunny":
+                scenes += place.sunny_scenes
             self.place = place
-            self._add(choose(self.rng, place.scenes))
+            self._add(choose(self.rng, scenes))
 
     # ---------------------------------------------------------------------- deeds
 

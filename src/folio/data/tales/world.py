@@ -1,6 +1,6 @@
 """The simulated world: people, things and places, and actions that change them.
 
-A plot (`plots.py`) calls the actions; each one changes the state *and* writes an
+A plot (`plots/`) calls the actions; each one changes the state *and* writes an
 event. The teller sees the events alone, so what is told is what happened, and the
 answers to questions are read from the state that the events left behind.
 """
@@ -64,6 +64,7 @@ class Thing:
 class Event:
     """Something that happened, in the roles that templates name A, B, C, O, X, P.
 
+    `note` and `text` are words of the plot's (an animal, a chore, what is counted);
     `gap` says how much time passed before it ("", "soon", "evening", "day", "week").
     """
 
@@ -95,6 +96,7 @@ class World:
     location: dict[Person, Place] = field(default_factory=dict)
     wants: dict[Person, Thing] = field(default_factory=dict)
     counts: dict[Person, int] = field(default_factory=dict)
+    purpose: dict[Thing, Use] = field(default_factory=dict)
     # history that questions ask about
     holders: dict[Thing, list[Person]] = field(default_factory=dict)
     visited: dict[Person, list[Place]] = field(default_factory=dict)
@@ -106,7 +108,6 @@ class World:
     month: str = ""
     weather: str = ""
     plot: str = ""
-    purpose: dict[Thing, Use] = field(default_factory=dict)
     _free_nouns: list[str] = field(default_factory=list)
     _free_places: list[str] = field(default_factory=list)
     _gap: str = ""
@@ -144,6 +145,8 @@ class World:
                 if job not in jobs:
                     jobs.add(job)
                     person.job = job
+        for job in sorted(jobs):
+            self.known_place(JOBS[job])  # nobody else is to be found there
 
     def set_scene(self, weathers: Sequence[str] = tuple(WEATHERS)) -> None:
         """Choose day, month and weather; snow keeps to winter, warm sun to summer."""

@@ -61,13 +61,13 @@ wear jacket: wear _ on the water @ lake pier
 wear apron: wear _ by the stove @ inn kitchen
 wear shawl: wear _ by the fire @ camp inn
 wear cloak: wear _ in the school play @ school theater
-wear sweater: wear _ on cold nights @ camp tower
+wear sweater: wear _ by the fire @ camp inn
 wear blanket: sit on _ by the water @ beach lake river
 wear umbrella: sit under _ @ beach square park
 book book: read _ by the fire @ inn library
 book map: find the old treasure @ island cave forest; find the shortest road @ valley
 book newspaper: read _ at breakfast @ inn
-book diary: write in _ every evening @ tower library
+book diary: fill _ with stories @ tower library
 book notebook: draw birds in _ @ pond lake forest
 book atlas: show the children the far islands @ school library
 book songbook: sing from _ with the others @ church camp
@@ -93,7 +93,7 @@ pot bottle: carry lemonade to the others @ park beach
 gem coin: do a trick with _ @ square fair park
 gem ring: wear _ at the wedding @ church
 gem key: open the old gate @ castle garden; open the iron door @ cellar tower
-gem shell: listen to _ every evening @ tower attic
+gem shell: listen to _ in peace @ tower attic
 gem feather: write a long letter @ library school
 gem necklace: wear _ at the dance @ inn castle square
 gem medal: wear _ in the parade @ square village

@@ -111,7 +111,9 @@ def picnic(w: World) -> Person | None:
 
 def contest(w: World) -> Person | None:
     """A race with a prize; the winner may have a good heart."""
-    hero, rival, judge = w.people[:3]
+    hero = w.hero
+    # grandparents judge races and don't run in them
+    rival, judge = sorted(w.people[1:3], key=_is_grandparent)
     w.present(hero, "eager")
     prize = w.new_gift(hero)
     goal = w.new_place("green", "bare")
@@ -129,6 +131,10 @@ def contest(w: World) -> Person | None:
         return None
     w.tell("congratulate", loser, other=winner)
     return None
+
+
+def _is_grandparent(person: Person) -> bool:
+    return (person.relation or "").startswith("grand")
 
 
 def harvest(w: World) -> Person | None:
