@@ -179,7 +179,8 @@ def what_is_left(folder: Path) -> dict:
         rows = [json.loads(line) for line in lines]
         left[name] = [{k: v for k, v in r.items() if k not in TIMING} for r in rows]
     left["model"] = (folder / "model/model.safetensors").read_bytes()
-    left["names"] = sorted(os.listdir(folder / "snapshots"))
+    names = os.listdir(folder / "snapshots")
+    left["debris"] = [name for name in names if name.startswith(".tmp-")]
     return left
 
 

@@ -16,6 +16,7 @@ from folio.files import (
     remove_temporary,
     write_atomically,
 )
+from helpers import wait_for
 
 
 def test_text_and_bytes_are_written_with_their_folder_tidy(tmp_path):
@@ -101,12 +102,26 @@ def test_flushing_changes_nothing(tmp_path):
 # ---- one process a folder ------------------------------------------------------------
 
 HOLD = """
-import os, sys, time
+import sys, time
 from pathlib import Path
 from folio.files import exclusive
 with exclusive(Path(sys.argv[1])):
     Path(sys.argv[1], "held").touch()
     print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+WORKER = """
+import os, sys, time
+from pathlib import Path
+from folio.files import exclusive
+with exclusive(Path(sys.argv[1])):
+    worker = os.fork()
+    if worker:
+        print(worker, flush=True)
+    else:
+        Path(sys.argv[1], "forked").touch()
     time.sleep(60)
 """
 
@@ -142,14 +157,13 @@ def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path, holder)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_a_forked_worker_that_outlives_the_holder_does_not_hold(tmp_path):
     """The kernel's lock is shared by forked children; ours must die with us."""
-    script = HOLD.replace('"held", flush', 'f"{os.fork()} held", flush')
     process = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path / "run")],
+        [sys.executable, "-c", WORKER, str(tmp_path / "run")],
         stdout=subprocess.PIPE,
         text=True,
     )
-    lines = [process.stdout.readline() for _ in range(2)]  # one of each process
-    worker = max(int(line.split()[0]) for line in lines)
+    worker = int(process.stdout.readline())
+    wait_for((tmp_path / "run" / "forked").exists)
     try:
         with pytest.raises(UserError, match="in use"), exclusive(tmp_path / "run"):
             pytest.fail("held while the holder lives")

@@ -8,6 +8,7 @@ from folio.model.attention import (
     attend,
     attend_reference,
     attention_weights,
+    share_keys,
 )
 from folio.model.config import ModelConfig
 from folio.model.mask import visible
@@ -113,7 +114,7 @@ def test_the_pattern_for_figures_is_the_one_that_is_used(kv_heads):
     attention = Attention(config).double()
     x, positions = normal(2, 6, 16), torch.arange(6).expand(2, 6)
     weights = attention.weights(x, positions, None)  # (B, H, T, T)
-    value = attention.repeat(attention.split(attention.value(x), kv_heads))
+    value = share_keys(attention.split(attention.value(x), kv_heads), 4)
     wanted = attention.out((weights @ value).transpose(1, 2).flatten(2))
     assert torch.allclose(attention(x, positions, None), wanted, atol=1e-12)
 

@@ -4,7 +4,8 @@ Training: gluing one pair changes the counts of its neighbors only. So keep for 
 pair its count and the words it occurs in, take the best pair from a heap, and mend.
 Encoding a long word: keep the pairs in a heap and the pieces in a linked list, which
 takes n log n steps where the plain loop takes n². Both in plain Python here; with
-`pip install 'folio-llm[fast]'` the same ideas run compiled (compiled.py).
+`pip install 'folio-llm[fast]'` the same ideas run compiled
+(compiled.py, compiled_split.py, compiled_merges.py).
 """
 
 from __future__ import annotations
@@ -32,9 +33,6 @@ def compiled() -> ModuleType | None:
     from folio.text import compiled as module
 
     return module
-
-
-# training
 
 
 def make_encoder(tokenizer: bpe.BPETokenizer):
