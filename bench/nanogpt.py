@@ -99,9 +99,8 @@ def train_ours(recipe: str, text: Path, folder: Path, steps: int) -> dict:
         *["--data.path", str(text), "--run", str(folder)],
         *["--train.eval_every", str(10**9), "--train.save_every", str(10**9)],
         *["--sample.every", "0", "--train.device", "cpu"],
+        *["--train.steps", str(steps)],
     ]
-    if steps:
-        command += ["--train.steps", str(steps)]
     start = time.perf_counter()
     run(command, ROOT)
     seconds = time.perf_counter() - start
@@ -133,10 +132,10 @@ def main() -> None:
             row["folio"] = train_ours(
                 "tiny/shakespeare.toml", text, folder / "same", steps
             )
-            free = 0 if not arguments.quick else steps
-            row["folio_free"] = train_ours(
-                "tiny/shakespeare_free.toml", text, folder / "free", free
-            )
+            free = "tiny/shakespeare_free.toml"
+            quick = steps if arguments.quick else None
+            row["folio_free"] = train_ours(free, text, folder / "free", quick or 1000)
+            row["folio_soon"] = train_ours(free, text, folder / "soon", quick or 340)
             rows.append(row)
             print(json.dumps(row))
     ratios = [row["nanogpt"]["seconds"] / row["folio"]["seconds"] for row in rows]

@@ -68,9 +68,7 @@ def test_the_record(record, monkeypatch, capsys, value, higher, met):
     assert (saved["met"], saved["quick"]) == (met, True)
     assert saved["command"] == "python bench/speed.py --quick"
     assert saved["rows"][0]["median_s"] == 2.0
-    assert {"processor", "cores", "memory_gib", "accelerator"} <= saved[
-        "machine"
-    ].keys()
+    assert {"machine", "cores", "memory_gib", "accelerator"} <= saved["machine"].keys()
     assert {"python", "torch", "folio-llm"} <= saved["versions"].keys()
     assert [file.name for file in path.parent.iterdir()] == ["speed.json"]
 

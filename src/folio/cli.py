@@ -17,6 +17,8 @@ from folio import __version__
 from folio.config import UserError
 
 EXIT_USER, EXIT_INTERRUPTED = 2, 130
+RECIPE_VERBS = ("tokenizer", "pretrain", "show")
+OWN_FLAGS = ("--run", "--resume", "--out", "--help")  # any other is a recipe's field
 
 
 class Parser(argparse.ArgumentParser):
@@ -88,13 +90,31 @@ def _add_recipe_verb(verbs, name: str, text: str) -> argparse.ArgumentParser:
     return verb
 
 
+def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What argparse is to read, and a recipe's fields, wherever they stand.
+
+    >>> split_overrides(["pretrain", "--train.steps", "5", "r.toml", "--resume"])
+    (['pretrain', 'r.toml', '--resume'], ['--train.steps', '5'])
+    """
+    if not arguments or arguments[0] not in RECIPE_VERBS:
+        return list(arguments), []
+    words, overrides, rest = [], [], list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--") or word.split("=")[0] in OWN_FLAGS:
+            words.append(word)
+            continue
+        overrides.append(word)
+        if "=" not in word and rest:
+            overrides.append(rest.pop(0))
+    return words, overrides
+
+
 def run_verb(options: argparse.Namespace, overrides: list[str]) -> None:
     """Import the stage behind a verb, and call it."""
-    if options.verb in ("tokenizer", "pretrain", "show"):
+    if options.verb in RECIPE_VERBS:
         _run_recipe_verb(options, overrides)
         return
-    if overrides:
-        raise UserError(f"unknown argument {overrides[0]!r} for folio {options.verb}")
     match options.verb:
         case "generate":
             from folio.stages.use import write_on
@@ -142,13 +162,13 @@ def _run_recipe_verb(options: argparse.Namespace, overrides: list[str]) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; exit with 0, 2 for the user's mistakes, 130 if interrupted."""
     try:
-        options, overrides = build_parser().parse_known_args(arguments)
-        run_verb(options, overrides)
+        words, overrides = split_overrides(arguments or sys.argv[1:])
+        run_verb(build_parser().parse_args(words), overrides)
     except UserError as error:
         print(f"folio: {error}", file=sys.stderr)
         sys.exit(EXIT_USER)
     except KeyboardInterrupt as stop:
-        print(f"folio: {stop or 'interrupted'}", file=sys.stderr)
+        print(f"folio: {str(stop) or 'interrupted'}", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:  # somebody piped us into `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

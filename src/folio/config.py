@@ -186,19 +186,20 @@ def _write_table(table: dict[str, Any], name: str, lines: list[str]) -> None:
         lines += ["", f"[{name}]"]
     for key, value in table.items():
         if value is not None and not isinstance(value, dict):
-            lines.append(f"{key} = {_toml_value(value)}")
+            lines.append(f"{key} = {toml_value(value)}")
     for key, value in table.items():
         if isinstance(value, dict):
             _write_table(value, f"{name}.{key}" if name else key, lines)
 
 
-def _toml_value(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """One value as TOML writes it."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (int, float)):
         return repr(value)
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
+        return "[" + ", ".join(toml_value(v) for v in value) + "]"
     escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
     return '"' + "".join(map(_toml_character, escaped)) + '"'
 

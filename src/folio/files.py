@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -108,6 +109,19 @@ def exclusive(folder: Path) -> Iterator[None]:
         finally:
             _held.remove(file)
             _remove_if_unused(folder, before, made)
+
+
+@contextlib.contextmanager
+def in_turn(folder: Path) -> Iterator[None]:
+    """Hold `folder`, after waiting for whoever has it; freed however we die."""
+    with open(folder / LOCK, "a+") as file:
+        while not _try_lock(file):
+            time.sleep(0.05)
+        _held.append(file)
+        try:
+            yield
+        finally:
+            _held.remove(file)
 
 
 def _let_go_in_child() -> None:

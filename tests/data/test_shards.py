@@ -20,7 +20,8 @@ BYTES = ByteTokenizer()
 
 
 def files_of(folder):
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    files = [path for path in sorted(folder.iterdir()) if path.name != ".lock"]
+    return {path.name: path.read_bytes() for path in files}
 
 
 def text_of(tokens, tokenizer=BYTES):

@@ -10,13 +10,11 @@ Killed before it, the folder holds the old data (or none); after it, the new.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ from folio.data.encode import Encoded, encode_documents
 from folio.data.shard_file import Header, ShardWriter, map_ids, read_header, verify
 from folio.data.split import Counts, label, without_repeats
 from folio.data.tokens import Tokens, fingerprint_of
-from folio.files import fsync_folder
+from folio.files import fsync_folder, in_turn
 from folio.text.tokenizer import Tokenizer
 
 SHARD_TOKENS = 1 << 26  # about 128 MB a file with uint16
@@ -89,7 +87,7 @@ def store(
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
+        with in_turn(folder):
             old = _read_if_whole(folder)
             if old is not None and request is not None and old["request"] == request:
                 return {**old, "reused": True}
@@ -113,17 +111,6 @@ def store(
             f"{error.filename or folder}: {error.strerror or error}; no shards were"
             " written"
         ) from error
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder against other writers; the system lets go if we are killed."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _write_files(

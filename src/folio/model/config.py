@@ -17,23 +17,23 @@ class ModelConfig:
     vocab_size of 0 means "the tokenizer decides"; stages fill it in before building.
     """
 
-    vocab_size: int = 0
-    max_seq_len: int = 256
-    d_model: int = 128
+    vocab_size: int = 0  # 0: as many as the tokenizer has
+    max_seq_len: int = 256  # tokens that the model looks back at most
+    d_model: int = 128  # D, the width of the residual stream
     n_layers: int = 4
-    n_heads: int = 4
-    n_kv_heads: int | None = None  # None: as many as n_heads; 1: multi-query
-    d_ff: int | None = None  # None: 4 d_model for GELU, two thirds of that for SwiGLU
+    n_heads: int = 4  # H; each is d_model / n_heads wide
+    n_kv_heads: int | None = None  # G; none: as many as n_heads; 1: multi-query
+    d_ff: int | None = None  # F; none: 4 d_model, or two thirds of it for SwiGLU
     positions: Literal["learned", "sinusoidal", "rotary", "none"] = "rotary"
-    rope_theta: float = 10_000.0
+    rope_theta: float = 10_000.0  # rotary wavelengths reach about 2 pi times this
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
     norm_eps: float = 1e-5
-    mlp: Literal["swiglu", "gelu", "gelu_tanh"] = "swiglu"
-    bias: bool = False
-    tie_embeddings: bool = True
+    mlp: Literal["swiglu", "gelu", "gelu_tanh"] = "swiglu"  # tanh: as GPT-2's
+    bias: bool = False  # in linear layers and LayerNorm
+    tie_embeddings: bool = True  # the head is the embedding
     dropout: float = 0.0
-    init: Literal["gpt2", "fan_in"] = "gpt2"
-    embedding_std: float | None = None  # of the first embeddings; None: as init says
+    init: Literal["gpt2", "fan_in"] = "gpt2"  # see folio.model.init
+    embedding_std: float | None = None  # at the start; none: as init says
 
     def __post_init__(self) -> None:
         self._check_choices()

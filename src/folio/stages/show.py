@@ -6,27 +6,28 @@ import dataclasses
 import inspect
 import re
 import time
+from typing import Any
 
 import torch
 
-from folio.config import to_toml
+from folio.config import toml_value
 from folio.model.config import ModelConfig
 from folio.model.count import count_parameters, flops_per_token
-from folio.stages.pretrain import fill_vocab
-from folio.stages.recipe import PretrainRecipe
+from folio.stages.assemble import fill_vocab
+from folio.stages.prepare import load_tokenizer
+from folio.stages.recipe import PretrainRecipe, TokenizerRecipe
+from folio.text.tokenizer import SPECIAL_TOKENS
 from folio.training.progress import duration
-
-FIXED_VOCABULARY = {"char": 100, "byte": 263}  # char: a guess until the text is read
 
 
 def show(recipe: PretrainRecipe) -> None:
     """`folio show`: the resolved recipe, its fields explained, and its costs."""
     print(annotated(recipe))
-    options = recipe.tokenizer
-    vocab_size = FIXED_VOCABULARY.get(options.kind, options.vocab_size)
+    vocab_size, known = vocabulary(recipe.tokenizer)
     config = fill_vocab(recipe.model, vocab_size)
     counts = count_parameters(config)
-    print("parameters")
+    guess = "" if known else f", with a vocabulary of about {vocab_size} (a guess)"
+    print(f"parameters{guess}")
     for part, count in counts.items():
         print(f"  {part:12}{count:>14,}")
     tokens = recipe.train.steps * recipe.train.batch * recipe.train.accumulate
@@ -42,30 +43,47 @@ def show(recipe: PretrainRecipe) -> None:
     )
 
 
+def vocabulary(options: TokenizerRecipe) -> tuple[int, bool]:
+    """The size of the vocabulary, and whether it is known before the text is read."""
+    if options.path is not None:
+        return load_tokenizer(options.path).vocab_size, True
+    if options.kind == "byte":
+        return 256 + len(SPECIAL_TOKENS), True
+    if options.kind == "char":
+        return 100, False
+    return options.vocab_size, True
+
+
 def annotated(recipe: PretrainRecipe) -> str:
     """The recipe as TOML, each field followed by the comment in its dataclass."""
-    comments = field_comments(type(recipe))
-    table, lines = "", []
-    for line in to_toml(recipe).splitlines():
-        if line.startswith("["):
-            table = line.strip("[]")
-        name = line.split(" = ")[0]
-        comment = comments.get(f"{table}.{name}" if table else name)
+    return "\n".join(_annotated_lines(recipe, "")) + "\n"
+
+
+def _annotated_lines(values: Any, table: str) -> list[str]:
+    """One dataclass: its own fields, then the tables inside it."""
+    comments, lines, tables = field_comments(type(values)), [], []
+    for field in dataclasses.fields(values):
+        value = getattr(values, field.name)
+        if dataclasses.is_dataclass(value):
+            name = f"{table}.{field.name}" if table else field.name
+            tables += ["", f"[{name}]", *_annotated_lines(value, name)]
+            continue
+        # TOML has no null: a field that is not set is shown, but commented out
+        line = f"{field.name} = {toml_value(value)}"
+        line = f"# {field.name}" if value is None else line
+        comment = comments.get(field.name)
         lines.append(f"{line:<44}  # {comment}" if comment else line)
-    return "\n".join(lines) + "\n"
+    return lines + tables
 
 
-def field_comments(schema: type, prefix: str = "") -> dict[str, str]:
-    """{"optim.warmup": "its comment"} for a dataclass and the ones inside it."""
+def field_comments(schema: type) -> dict[str, str]:
+    """{"warmup": "its comment"}: what stands behind each field of a dataclass."""
     source = inspect.getsource(schema)
     found = {}
     for field in dataclasses.fields(schema):
         line = re.search(rf"^    {field.name}:.*?  # (.*)$", source, re.MULTILINE)
         if line:
-            found[prefix + field.name] = line.group(1)
-        inner = field.default_factory
-        if dataclasses.is_dataclass(inner):
-            found |= field_comments(inner, f"{prefix}{field.name}.")
+            found[field.name] = line.group(1)
     return found
 
 
@@ -73,8 +91,7 @@ def memory(config: ModelConfig, recipe: PretrainRecipe) -> dict[str, int]:
     """Bytes that training holds at once, in fp32: a first estimate.
 
     Activations: what backward needs of each layer, about 16 D + 3 F numbers a token,
-    H T of attention weights where no fused kernel spares them, and two copies of the
-    logits.
+    and two copies of the logits; the fused kernel spares the attention weights.
     """
     parameters = count_parameters(config)["total"]
     places = recipe.train.batch * recipe.length

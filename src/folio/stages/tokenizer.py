@@ -1,4 +1,4 @@
-"""Learn a tokenizer, and show what it makes of text it has not seen."""
+"""Learn a tokenizer, and show what it makes of the text."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ from folio.text.tokenizer import Tokenizer
 from folio.training.learner import Learner
 from folio.training.log import JsonLines, Sink
 from folio.training.loop import Hook, Metrics
+from folio.training.parallel import any_rank
 from folio.training.run import Clock, Progress, Run
 from folio.training.signals import Interrupted, StopRequest
 from folio.training.snapshot import prune, save_snapshot
@@ -187,6 +188,25 @@ def _earlier_patterns(path: Path, step: int) -> list[dict[str, Any]]:
         return []
     steps = json.loads(path.read_text(encoding="utf-8"))["steps"]
     return [entry for entry in steps if entry["step"] < step]
+
+
+def agree(stop: StopRequest) -> Hook:
+    """Let a request to stop that reached one rank reach them all, at one step."""
+
+    def hook(learner: Learner, metrics: Metrics) -> None:
+        stop.requested = any_rank(stop.requested, learner.device)
+
+    return hook
+
+
+def leave(stop: StopRequest) -> Hook:
+    """Stop when asked to; saving is the first rank's work."""
+
+    def hook(learner: Learner, metrics: Metrics) -> None:
+        if stop.requested:
+            raise Interrupted(f"stopped at step {learner.step}")
+
+    return hook
 
 
 def save(
