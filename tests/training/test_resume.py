@@ -82,7 +82,7 @@ def test_the_log_and_samples_really_differ_with_the_step(tmp_path):
 @pytest.mark.parametrize("forgotten", ["rng", "stream", "optimizer", "sums"])
 def test_whatever_is_forgotten_is_noticed(tmp_path, monkeypatch, forgotten):
     """The check checked: leave one thing out of the snapshot, and runs differ."""
-    from folio.stages import pretrain as stage
+    from folio.stages import assemble as stage
 
     recipe = tiny_recipe(tmp_path, train={"keep": 99})
     run(recipe, tmp_path / "whole")

@@ -14,7 +14,7 @@ from folio.data.tales.grammar import article, choose
 from folio.data.tales.lexicon import SPOTS, Place
 from folio.data.tales.world import Person, Thing
 
-PRONOUN_SHARE = 0.65  # names recur all the same: what is copied must be seen often
+PRONOUN_SHARE = 0.4  # names recur often: what is to be copied must be seen
 NEAR_PRONOUN_SHARE = 0.9  # the second mention within one sentence
 IT_SHARE = 0.5
 NEAR_IT_SHARE = 0.8
