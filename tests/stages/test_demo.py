@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from folio.data import tales
-from folio.stages.demo import _free_folder, demo_recipe, results
+from folio.stages.demo import _free_folder, demo_recipe, results, talk
 from folio.stages.pretrain import pretrain
+from folio.stages.use import load_run
 
 
 def test_the_smoke_test_is_the_same_run_only_shorter():
@@ -30,7 +31,7 @@ def test_a_new_run_never_takes_an_old_folder(tmp_path):
     assert _free_folder(tmp_path, "demo").name == "demo-3"
 
 
-def test_results_put_the_model_beside_counting(tmp_path):
+def test_results_put_the_model_beside_counting(tmp_path, monkeypatch, capsys):
     recipe = demo_recipe(smoke=True, seed=1)
     short = replace(recipe.train, steps=10)
     recipe = replace(recipe, train=short, data=replace(recipe.data, megabytes=0.3))
@@ -40,3 +41,8 @@ def test_results_put_the_model_beside_counting(tmp_path):
     assert names[:4] == [f"{n}-gram, Kneser-Ney" for n in (2, 3, 4, 5)]
     assert bits[0] > bits[1] > bits[2] >= bits[3]
     assert bits[4] == round(run.read_info()["results"]["val_bits_per_byte"], 4)
+
+    typed = iter(["It was Friday, and", ""])  # an empty line ends the conversation
+    monkeypatch.setattr("builtins.input", lambda sign: next(typed))
+    talk(*load_run(run.folder, "cpu"))
+    assert "It was Friday, and" in capsys.readouterr().out

@@ -82,9 +82,8 @@ def _next_logits(
     if len(ids) > limit:
         return model(torch.tensor([ids[-limit:]], device=device)).logits[:, -1]
     positions = torch.arange(read, len(ids), device=device)[None]
-    return model(torch.tensor([ids[read:]], device=device), positions, cache).logits[
-        :, -1
-    ]
+    new = torch.tensor([ids[read:]], device=device)
+    return model(new, positions, cache).logits[:, -1]
 
 
 def generate_text(

@@ -24,6 +24,7 @@ Measure = Callable[[Decoder, Tokenizer], dict[str, float]]
 
 
 def make_sinks(recipe: PretrainRecipe, run: Run) -> list[Sink]:
+    """Where metrics go: the run's file, the screen, and the trackers asked for."""
     sinks: list[Sink] = [JsonLines(run.metrics), Display(recipe.train.steps)]
     if recipe.log.tensorboard:
         sinks.append(TensorBoard(run.folder / "tensorboard"))
@@ -35,6 +36,7 @@ def make_sinks(recipe: PretrainRecipe, run: Run) -> list[Sink]:
 def evaluation_hook(
     parts: Parts, sinks: list[Sink], clock: Clock, also_measure: Measure | None
 ) -> Hook:
+    """Loss over the whole held-out text, and whatever else is to be measured."""
     recipe, learner = parts.recipe, parts.learner
 
     def measure() -> dict[str, float]:
@@ -93,6 +95,8 @@ def _first_words(tokenizer: Tokenizer, tokens: Tokens) -> str:
 
 
 def saving_hook(parts: Parts, clock: Clock, stop: StopRequest) -> Hook:
+    """Snapshots of all that the run must remember."""
+
     def state() -> dict[str, Any]:
         clock.read()
         return {
