@@ -125,9 +125,9 @@ def run_verb(options: argparse.Namespace, overrides: list[str]) -> None:
 
             evaluate_run(options.run, options.task, options.path, options.device)
         case "compare":
-            from folio.viz.compare import write_compare
+            from folio.stages.use import compare_runs
 
-            print(write_compare(options.runs, options.out))
+            compare_runs(options.runs, options.out)
         case "report":
             from folio.viz.report import write_report
 

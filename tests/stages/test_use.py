@@ -21,7 +21,13 @@ from folio.stages.recipe import (
     TokenizerRecipe,
     TrainRecipe,
 )
-from folio.stages.use import encode_file, evaluate_run, load_run, write_on
+from folio.stages.use import (
+    compare_runs,
+    encode_file,
+    evaluate_run,
+    load_run,
+    write_on,
+)
 from folio.text.byte import ByteTokenizer
 from folio.text.char import CharTokenizer
 
@@ -172,3 +178,11 @@ def test_using_a_run_changes_nothing_in_it(run, capsys):
     write_on(asked(run))
     evaluate_run(run, "perplexity", None, "cpu")
     assert content() == before
+
+
+def test_runs_are_compared_in_a_table_and_a_page(run, tmp_path, capsys):
+    compare_runs([run], tmp_path / "compare.html")
+    printed = capsys.readouterr().out
+    assert "val_loss" in printed.splitlines()[0]
+    assert printed.splitlines()[1].startswith("run ")
+    assert (tmp_path / "compare.html").is_file()
