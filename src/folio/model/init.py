@@ -17,8 +17,9 @@ def init_weights(model: nn.Module, config: ModelConfig) -> None:
     fan_in: deviation 1 / sqrt(inputs) inside the blocks, and zero for what writes into
     the residual stream, so that each block begins as the identity. Embeddings begin
     at 1 / sqrt(D): words that are used alike, as names are, get gradients alike, and
-    from a small start the optimizer draws them together until nothing can tell them
-    apart, let alone copy one (`bench/tales.py --embedding-std 0.02` shows it).
+    from a small start it takes longer to tell them apart, and so to copy them. (Over
+    3 seeds `bench/tales.py` finds 0.50 of names copied, and 0.34 from a start of 0.02;
+    single seeds overlap.)
     """
     for name, module in model.named_modules():
         if not isinstance(module, (nn.Linear, nn.Embedding)):
