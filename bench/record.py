@@ -40,6 +40,7 @@ PEERS = (
     "numpy",
     "numba",
     "regex",
+    "rustbpe",
     "safetensors",
     "tiktoken",
     "tokenizers",
