@@ -57,7 +57,7 @@ def demo(folder: Path | None, *, smoke: bool, seed: int) -> None:
     print_table(table)
     model, tokenizer = load_run(run.folder)
     for number, prompt in enumerate(recipe.sample.prompts):
-        print(f"\n{prompt}{_story(model, tokenizer, prompt, number)}")
+        print(f"\n{prompt}{story(model, tokenizer, prompt, number)}")
     print(f"\nreport   {write_report(run.folder)}")
     print(f'more     folio generate {run.folder} "One morning,"')
     if sys.stdin.isatty() and not smoke:
@@ -109,8 +109,9 @@ def print_table(table: dict) -> None:
         print(f"  {name:28}{bits:>8.4f}   {against:>8}")
 
 
-def _story(model: Decoder, tokenizer: Tokenizer, prompt: str, seed: int) -> str:
-    sampling = Sampling(temperature=0.7)
+def story(model: Decoder, tokenizer: Tokenizer, prompt: str, seed: int) -> str:
+    """How the model goes on from `prompt`; cool enough to keep to the matter."""
+    sampling = Sampling(temperature=0.5)
     pieces = generate_text(
         model, tokenizer, prompt, max_new_tokens=110, sampling=sampling, seed=seed
     )
@@ -129,4 +130,4 @@ def talk(model: Decoder, tokenizer: Tokenizer) -> None:
         if not prompt:
             return
         seed += 1
-        print(f"{prompt}{_story(model, tokenizer, prompt, seed)}\n")
+        print(f"{prompt}{story(model, tokenizer, prompt, seed)}\n")
