@@ -7,7 +7,8 @@ ARGS   ?=
 
 BIN       := $(VENV)/bin
 INSTALL   := $(BIN)/python -m pip install --constraint constraints.txt
-BENCHES   := $(filter-out bench/__init__.py bench/meter.py bench/record.py, \
+# bench/nanogpt.py needs a checkout of nanoGPT and a text: see its --help
+BENCHES   := $(filter-out bench/meter.py bench/record.py bench/nanogpt.py, \
                           $(sort $(wildcard bench/*.py)))
 INSTALLED_BY := pyproject.toml constraints.txt
 
