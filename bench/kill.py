@@ -261,8 +261,8 @@ def main() -> None:
     }
     if arguments.saver == "folio":
         record("kill", len(lost), 0, [row], higher_is_better=False)
-    else:
-        print(f"kill {len(lost)} 0", flush=True)
+    else:  # the harness itself is on trial: it must notice at least one loss
+        record("kill_in_place", len(lost), 1, [row])
 
 
 if __name__ == "__main__":
