@@ -9,6 +9,7 @@ must equal, bit for bit, one that was never interrupted. Loss: anything else.
 fail, or this harness proves nothing. The last line is `kill LOST 0`.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -29,8 +31,9 @@ from folio.stages.pretrain import pretrain
 from folio.stages.recipe import PretrainRecipe
 from folio.training import hooks
 from folio.training import snapshot as snapshots
-from record import parse_arguments, record
+from record import median, parse_arguments, record
 
+STAGING = re.compile(r"\.tmp-\d+-\d+")
 STEPS = 16
 TIMING = ("seconds", "tokens_per_second")
 
@@ -106,7 +109,6 @@ def life(text: Path, folder: Path, moment: float | None) -> bool:
 
     A negative moment counts from the child's start instead; None never kills.
     """
-    begun = set(folder.glob("snapshots/.tmp-*"))
     child = os.fork()
     if child == 0:
         live(text, folder)
@@ -114,7 +116,7 @@ def life(text: Path, folder: Path, moment: float | None) -> bool:
         if moment < 0:
             time.sleep(-moment)
         else:
-            _wait_for_a_save(folder / "snapshots", begun, child)
+            _wait_for_a_save(folder / "snapshots", child)
             time.sleep(moment)
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
@@ -128,26 +130,31 @@ class Failure(Exception):
     """A child that could not go on: that is a loss, too."""
 
 
-def _wait_for_a_save(folder: Path, begun: set[Path], child: int) -> None:
-    """Until a staging folder, or a snapshot, appears; or the child has ended."""
+def _wait_for_a_save(folder: Path, child: int) -> None:
+    """Until one of the next four saves begins, or the child has ended.
+
+    A save begins with a staging folder; one in place, with the snapshot itself.
+    """
     before = set(os.listdir(folder)) if folder.is_dir() else set()
     skip = random.Random(time.perf_counter_ns()).randrange(4)
+    stages = False
     while os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
         now = set(os.listdir(folder)) if folder.is_dir() else set()
-        fresh = {n for n in now - before if not n.startswith(".tmp-removed")}
-        if fresh:
+        staging = {name for name in now - before if STAGING.fullmatch(name)}
+        stages |= bool(staging)
+        if staging or (now - before and not stages):
             if skip == 0:
                 return
             skip -= 1
-            before = now
-        time.sleep(0.0002)
+        before = now
+        time.sleep(0.0001)
 
 
 def landed(folder: Path) -> str:
     """Where a kill hit, told by what lies in the folder of snapshots."""
     names = os.listdir(folder) if folder.is_dir() else []
     for name in names:
-        if re.fullmatch(r"\.tmp-\d+-\d+", name):
+        if STAGING.fullmatch(name):
             whole = (folder / name / snapshots.MANIFEST).exists()
             return "staged, manifest there" if whole else "while writing"
     if any(name.startswith(".tmp-removed") for name in names):
@@ -197,20 +204,40 @@ def differences(one: dict, other: dict) -> list[str]:
 # ---- many lives ----------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def seconds_of_saves() -> Iterator[list[float]]:
+    """How long each save takes, on this disk, meanwhile."""
+    real, seconds = hooks.save_snapshot, []
+
+    def timed(*arguments) -> Path:
+        start = time.perf_counter()
+        path = real(*arguments)
+        seconds.append(time.perf_counter() - start)
+        return path
+
+    hooks.save_snapshot = timed
+    try:
+        yield seconds
+    finally:
+        hooks.save_snapshot = real
+
+
 def trials(count: int, seed: int, home: Path) -> tuple[list[str], Counter, int]:
     """`count` kills. Returns what was lost, where the kills landed, runs finished."""
     chance = random.Random(seed)
     text = home / "tale.txt"
     text.write_text("".join(f"{i} hens sat on {i % 7} eggs.\n" for i in range(99)))
     # In this process, which so loads all that torch loads late, once for all children.
-    pretrain(recipe(text), home / "uninterrupted", say=lambda line: None)
+    with seconds_of_saves() as seconds:
+        pretrain(recipe(text), home / "uninterrupted", say=lambda line: None)
+    aim = 2 * median(seconds)  # half of the aimed kills hit the save, half what follows
     expected = what_is_left(home / "uninterrupted")
     lost: list[str] = []
     landings: Counter = Counter()
     run, finished, last, kills = home / "run-0", 0, 0, 0
     while kills < count:
         aimed = chance.random() < 0.85
-        moment = chance.uniform(0, 0.02) if aimed else -chance.uniform(0.02, 0.4)
+        moment = chance.uniform(0, aim) if aimed else -chance.uniform(0.02, 0.4)
         try:
             done = life(text, run, moment)
             step = newest_step(run / "snapshots")

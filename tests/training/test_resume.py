@@ -246,10 +246,11 @@ def test_killed_forty_times_and_nothing_is_lost(tmp_path):
     before = landings.get("while writing", 0) + landings.get(
         "staged, manifest there", 0
     )
-    assert before >= 5  # or the kills were not aimed well
+    assert before >= 1  # one in six or so, or the kills were not aimed at saves
     assert 40 - before >= 10  # after the rename
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the harness forks")
 def test_a_saver_that_writes_in_place_fails_the_harness(tmp_path):
-    assert killed(tmp_path, "in-place", 8)["lost"]
+    """A kill loses something in one case of four to six: one of forty must."""
+    assert killed(tmp_path, "in-place", 40)["lost"]
