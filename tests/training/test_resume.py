@@ -252,5 +252,5 @@ def test_killed_forty_times_and_nothing_is_lost(tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the harness forks")
 def test_a_saver_that_writes_in_place_fails_the_harness(tmp_path):
-    """A kill loses something in one case of four to six: one of forty must."""
+    """A kill loses something in one case of three to six: one of forty must."""
     assert killed(tmp_path, "in-place", 40)["lost"]
