@@ -3,20 +3,26 @@
 import pytest
 import torch
 
-from folio.model.attention import (
-    Attention,
+from folio.model.attend import (
     attend,
     attend_reference,
     attention_weights,
     share_keys,
 )
+from folio.model.attention import Attention, Shared
 from folio.model.config import ModelConfig
-from folio.model.mask import visible
+from folio.model.mask import Masks, visible
 
 
 def normal(*shape: int, seed: int = 0, dtype=torch.float64) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def standing(length: int) -> Shared:
+    """What layers share when tokens stand at 0, 1, 2, ... and nothing is turned."""
+    positions = torch.arange(length)[None]
+    return Shared(positions, Masks(positions, plain=True))
 
 
 def longhand(q, k, v, mask):
@@ -104,7 +110,7 @@ def test_grouped_query_attention_is_multi_head_with_copied_heads(kv_heads):
         weights[name] = by_head[[h * kv_heads // 4 for h in range(4)]].flatten(0, 1)
     plain.load_state_dict(weights)
     x = normal(2, 6, 16)
-    assert torch.allclose(grouped(x, None, None), plain(x, None, None), atol=1e-12)
+    assert torch.allclose(grouped(x, standing(6)), plain(x, standing(6)), atol=1e-12)
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
@@ -112,18 +118,18 @@ def test_the_pattern_for_figures_is_the_one_that_is_used(kv_heads):
     config = ModelConfig(d_model=16, n_heads=4, n_kv_heads=kv_heads)
     torch.manual_seed(0)
     attention = Attention(config).double()
-    x, positions = normal(2, 6, 16), torch.arange(6).expand(2, 6)
-    weights = attention.weights(x, positions, None)  # (B, H, T, T)
+    x = normal(2, 6, 16)
+    weights = attention.weights(x, standing(6))  # (B, H, T, T)
     value = share_keys(attention.split(attention.value(x), kv_heads), 4)
     wanted = attention.out((weights @ value).transpose(1, 2).flatten(2))
-    assert torch.allclose(attention(x, positions, None), wanted, atol=1e-12)
+    assert torch.allclose(attention(x, standing(6)), wanted, atol=1e-12)
 
 
 def test_dropout_acts_in_training_only():
     attention = Attention(ModelConfig(d_model=16, n_heads=2, dropout=0.5))
     x = normal(1, 6, 16, dtype=torch.float32)
     torch.manual_seed(0)
-    first, second = attention(x, None, None), attention(x, None, None)
+    first, second = attention(x, standing(6)), attention(x, standing(6))
     assert not torch.equal(first, second)
     attention.eval()
-    assert torch.equal(attention(x, None, None), attention(x, None, None))
+    assert torch.equal(attention(x, standing(6)), attention(x, standing(6)))

@@ -104,9 +104,9 @@ def test_depth_does_not_blow_up_the_residual_stream():
     for layers in (2, 16):
         model = model_of(n_layers=layers, d_model=64)
         tokens = torch.arange(64)[None]
-        x, angles = model.embed(tokens, None)
+        x, shared = model.embed(tokens)
         for block in model.blocks:
-            x = block(x, None, angles)
+            x = block(x, shared)
         sizes[layers] = x.std().item()
     assert sizes[16] < 1.5 * sizes[2]
 

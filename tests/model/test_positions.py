@@ -8,9 +8,9 @@ import torch
 from folio.model.config import ModelConfig
 from folio.model.positions import (
     LearnedPositions,
+    Rotary,
     SinusoidalPositions,
     make_positions,
-    rotary_angles,
     rotate,
     sinusoidal,
 )
@@ -27,11 +27,15 @@ def test_sinusoidal_is_the_formula_of_the_paper():
             )
 
 
+def angles(positions, width: int, theta: float):
+    return Rotary(ModelConfig(head_dim=width, rope_theta=theta))(positions)
+
+
 def test_rotating_is_multiplying_by_a_complex_number():
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 3, 5, 8, generator=generator)
     positions = torch.tensor([[0, 1, 2, 3, 4], [7, 3, 9, 0, 100]])
-    turned = rotate(x, rotary_angles(positions, 8, theta=50.0))
+    turned = rotate(x, angles(positions, 8, 50.0))
     pairs = torch.complex(x[..., :4], x[..., 4:])
     for i in range(4):
         angle = positions.float() / 50.0 ** (2 * i / 8)
@@ -46,7 +50,7 @@ def test_rotation_keeps_lengths_and_sees_only_distances():
 
     def score(query_at: int, key_at: int) -> float:
         turned = [
-            rotate(x, rotary_angles(torch.tensor([[at]]), 16, 10_000.0))
+            rotate(x, angles(torch.tensor([[at]]), 16, 10_000.0))
             for x, at in ((q, query_at), (k, key_at))
         ]
         assert turned[0].norm() == pytest.approx(q.norm().item(), rel=1e-6)
@@ -58,7 +62,7 @@ def test_rotation_keeps_lengths_and_sees_only_distances():
 
 
 def test_theta_is_used():
-    slow, fast = (rotary_angles(torch.tensor([[3]]), 8, t)[0] for t in (1e6, 10.0))
+    slow, fast = (angles(torch.tensor([[3]]), 8, t)[0] for t in (1e6, 10.0))
     assert slow[0, 0, 0, 1] > fast[0, 0, 0, 1] + 0.1
 
 

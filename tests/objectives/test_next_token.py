@@ -78,7 +78,9 @@ def test_the_model_is_called_once_and_asked_for_log_probabilities(batch):
     class Counting(nn.Module):
         def forward(self, tokens, targets):
             calls.append((tokens, targets))
-            return SimpleNamespace(logprobs=torch.full(tokens.shape, -2.0))
+            return SimpleNamespace(
+                logprobs=torch.full(tokens.shape, -2.0), router_loss=None
+            )
 
     loss, _ = next_token(Counting(), batch)
     assert loss.item() == 2.0 * 24

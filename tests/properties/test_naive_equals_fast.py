@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from folio.model.attention import attend, attend_reference
+from folio.model.attend import attend, attend_reference
 from folio.model.heads import token_logprobs
 from folio.model.mask import visible
 from folio.model.norm import layer_norm, rms_norm

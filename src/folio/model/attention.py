@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from folio.model.attend import attend, attention_weights, share_keys
 from folio.model.config import ModelConfig
-from folio.model.mask import visible
-from folio.model.positions import rotate
-
-Angles = tuple[Tensor, Tensor]
+from folio.model.mask import Masks
+from folio.model.norm import RMSNorm
+from folio.model.positions import Angles, rotate
 
 
 class Cache(Protocol):
@@ -29,105 +30,124 @@ class Cache(Protocol):
         """
 
 
-def attention_weights(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
-    """How much each query looks at each key: softmax(q k^T / sqrt(K)).
+@dataclass
+class Shared:
+    """What all layers of one forward share, and what they leave for its end."""
 
-    q (B, H, T, K), k (B, H, S, K), mask (B, 1, T, S) -> (B, H, T, S); rows sum to one.
-    A query that may see nothing (padding) gets a row of zeros, not of NaN.
-    """
-    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
-    weights = scores.masked_fill(~mask, float("-inf")).softmax(-1)
-    return weights.masked_fill(~mask, 0.0)
+    positions: Tensor  # (B, T), -1 for padding
+    masks: Masks
+    rotary: Callable[[Tensor], Angles] | None = None
+    angles: Angles | None = None  # of `positions`
+    router_losses: list[Tensor] = field(default_factory=list)  # (B,), one per layer
+    sink_angles: dict[int, Angles] = field(default_factory=dict)
 
-
-def share_keys(x: Tensor, heads: int) -> Tensor:
-    """Give each query head its own copy of its group's: (B, G, S, K) -> (B, H, S, K).
-
-    Heads 0 .. H/G - 1 share the first (Ainslie et al. 2023).
-    """
-    return x.repeat_interleave(heads // x.shape[1], 1)
-
-
-def attend_reference(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """Attention as it is written on paper; what every faster path must equal.
-
-    q (B, H, T, K), k and v (B, G, S, K), mask bool (B, 1, T, S) -> (B, H, T, K).
-    """
-    k, v = share_keys(k, q.shape[1]), share_keys(v, q.shape[1])
-    return attention_weights(q, k, mask) @ v
-
-
-def attend(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float = 0.0
-) -> Tensor:
-    """Attention by the fused kernel. `mask` None means plainly causal, T = S.
-
-    q (B, H, T, K), k and v (B, G, S, K), mask bool (B, 1, T, S) -> (B, H, T, K).
-    Where G < H, the kernel reads each key for its whole group instead of copies of
-    it. Dropout acts on the weights.
-    """
-    return F.scaled_dot_product_attention(
-        q,
-        k,
-        v,
-        attn_mask=mask,
-        dropout_p=dropout,
-        is_causal=mask is None,
-        enable_gqa=q.shape[1] != k.shape[1],
-    )
+    def angles_for_sinks(self, reach: int) -> Angles:
+        """Angles of queries that stand no further than `reach` from the start."""
+        if reach not in self.sink_angles:
+            self.sink_angles[reach] = self.rotary(self.positions.clamp(max=reach))
+        return self.sink_angles[reach]
 
 
 class Attention(nn.Module):
-    """Multi-head attention; with fewer key/value heads, grouped-query attention."""
+    """Multi-head attention; with fewer key/value heads, grouped-query attention.
 
-    def __init__(self, config: ModelConfig):
+    A windowed layer sees the last `window` tokens, and the first `sinks` besides,
+    onto which models park attention that they have no use for (Xiao et al. 2023,
+    StreamingLLM). Rotary positions place those right before the window, however far
+    it has gone, so that no distance is met that training hasn't shown.
+    """
+
+    def __init__(self, config: ModelConfig, window: int | None = None):
         super().__init__()
         self.n_heads, self.n_kv_heads = config.n_heads, config.kv_heads
         self.head_width, self.dropout = config.head_width, config.dropout
-        width, kv_width = config.d_model, config.kv_heads * config.head_width
-        self.query = nn.Linear(width, width, bias=config.bias)
-        self.key = nn.Linear(width, kv_width, bias=config.bias)
-        self.value = nn.Linear(width, kv_width, bias=config.bias)
-        self.out = nn.Linear(width, width, bias=config.bias)
+        self.window, self.sinks = window, config.sinks if window else 0
+        self.scale = config.attention_scale or 1 / math.sqrt(self.head_width)
+        self.softcap = config.attention_softcap
+        width = self.n_heads * self.head_width
+        kv_width = self.n_kv_heads * self.head_width
+        bias = config.bias if config.qkv_bias is None else config.qkv_bias
+        self.query = nn.Linear(config.d_model, width, bias=bias)
+        self.key = nn.Linear(config.d_model, kv_width, bias=bias)
+        self.value = nn.Linear(config.d_model, kv_width, bias=bias)
+        self.out = nn.Linear(width, config.d_model, bias=config.bias)
+        self.query_norm = self.key_norm = None
+        if config.qk_norm:  # Dehghani et al. 2023: scores can't grow without limit
+            self.query_norm = RMSNorm(self.head_width, config.norm_eps)
+            self.key_norm = RMSNorm(self.head_width, config.norm_eps)
 
-    def forward(
-        self,
-        x: Tensor,
-        positions: Tensor | None,
-        angles: Angles | None,
-        cache: Cache | None = None,
-    ) -> Tensor:
-        """x (B, T, D) -> (B, T, D). positions (B, T); None: 0, 1, ... without a cache.
-
-        angles are the rotary ones of `positions`, or None if the model has none.
-        """
-        q, k, v = self.project(x, angles)
-        mask = None
-        if positions is not None:
-            key_positions = positions
-            if cache is not None:
-                k, v, key_positions = cache.update(k, v, positions)
-            mask = visible(positions, key_positions)[:, None]  # (B, 1, T, S)
+    def forward(self, x: Tensor, shared: Shared, cache: Cache | None = None) -> Tensor:
+        """x (B, T, D) -> (B, T, D)."""
+        q, k, v = self.project(x)
+        turned, k = self.turn(q, k, shared.angles)
+        key_positions = shared.positions
+        if cache is not None:
+            k, v, key_positions = cache.update(k, v, shared.positions)
+        mask = shared.masks.of(key_positions, self.window, self.sinks)
+        if self.sinks and shared.rotary is not None and mask is not None:
+            turned, k = self.move_sinks(q, turned, k, key_positions, shared)
         dropout = self.dropout if self.training else 0.0
-        y = attend(q, k, v, mask, dropout)
+        y = attend(
+            turned,
+            k,
+            v,
+            mask,
+            scale=self.scale,
+            softcap=self.softcap,
+            dropout=dropout,
+        )
         return self.out(y.transpose(1, 2).flatten(2))  # (B, H, T, K) -> (B, T, D)
 
-    def project(self, x: Tensor, angles: Angles | None) -> tuple[Tensor, ...]:
-        """Queries (B, H, T, K), keys and values (B, G, T, K), turned to their place."""
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, H, T, K), keys and values (B, G, T, K), not turned yet."""
         q = self.split(self.query(x), self.n_heads)
         k = self.split(self.key(x), self.n_kv_heads)
         v = self.split(self.value(x), self.n_kv_heads)
-        if angles is not None:
-            q, k = rotate(q, angles), rotate(k, angles)
+        if self.query_norm is not None:
+            q, k = self.query_norm(q), self.key_norm(k)
         return q, k, v
+
+    def turn(
+        self, q: Tensor, k: Tensor, angles: Angles | None
+    ) -> tuple[Tensor, Tensor]:
+        """Queries and keys turned to their places, if positions are rotary."""
+        if angles is None:
+            return q, k
+        return rotate(q, angles), rotate(k, angles)
+
+    def move_sinks(
+        self,
+        q: Tensor,
+        turned: Tensor,
+        k: Tensor,
+        key_positions: Tensor,
+        shared: Shared,
+    ) -> tuple[Tensor, Tensor]:
+        """Let queries see the sinks as if these stood right before their window.
+
+        Only the distance counts: a query at p sees them as one at window + sinks - 1
+        would. Each query carries both turns, (B, H, T, 2 K), and each key fills the
+        half that it is to be met with, so one product gives every score.
+        """
+        angles = shared.angles_for_sinks(self.window + self.sinks - 1)
+        first = (key_positions < self.sinks)[:, None, :, None]  # (B, 1, S, 1)
+        queries = torch.cat([turned, rotate(q, angles)], -1)
+        keys = torch.cat([k.masked_fill(first, 0), k.masked_fill(~first, 0)], -1)
+        return queries, keys
 
     def split(self, x: Tensor, heads: int) -> Tensor:
         """(B, T, heads * K) -> (B, heads, T, K)."""
         return x.unflatten(-1, (heads, self.head_width)).transpose(1, 2)
 
     @torch.no_grad()
-    def weights(self, x: Tensor, positions: Tensor, angles: Angles | None) -> Tensor:
+    def weights(self, x: Tensor, shared: Shared) -> Tensor:
         """The attention pattern itself, for figures: x (B, T, D) -> (B, H, T, T)."""
-        q, k, _ = self.project(x, angles)
-        mask = visible(positions, positions)[:, None]
-        return attention_weights(q, share_keys(k, self.n_heads), mask)
+        q, k, _ = self.project(x)
+        turned, k = self.turn(q, k, shared.angles)
+        mask = Masks(shared.positions, plain=False).of(
+            shared.positions, self.window, self.sinks
+        )
+        if self.sinks and shared.rotary is not None:
+            turned, k = self.move_sinks(q, turned, k, shared.positions, shared)
+        k = share_keys(k, self.n_heads)
+        return attention_weights(turned, k, mask, self.scale, self.softcap)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from folio.config import UserError
-from folio.model.attention import Angles, Attention, Cache
+from folio.model.attend import soft_cap
+from folio.model.attention import Attention, Cache, Shared
 from folio.model.config import ModelConfig
-from folio.model.heads import token_logprobs
+from folio.model.heads import chunked_logprobs
 from folio.model.init import init_weights
+from folio.model.mask import Masks
 from folio.model.mlp import make_mlp
+from folio.model.moe import MixtureOfExperts
 from folio.model.norm import make_norm
-from folio.model.positions import make_positions, rotary_angles
+from folio.model.positions import Rotary, make_positions
 
 
 class Output(NamedTuple):
@@ -23,43 +28,62 @@ class Output(NamedTuple):
 
     logits: Tensor | None = None  # (B, T, V)
     logprobs: Tensor | None = None  # (B, T)
+    router_loss: Tensor | None = None  # (B,) what routers ask for, in training
 
 
 class Block(nn.Module):
     """Two residual steps: tokens talk to one another, then each thinks for itself."""
 
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config: ModelConfig, layer: int = 0):
         super().__init__()
         self.attention_norm = make_norm(config)
-        self.attention = Attention(config)
+        self.attention = Attention(config, config.layer_windows[layer])
         self.mlp_norm = make_norm(config)
-        self.mlp = make_mlp(config)
+        kind = config.layer_mlps[layer]
+        self.mlp = make_mlp(config) if kind in "db" else None
+        self.moe = MixtureOfExperts(config) if kind in "eb" else None
+        self.attention_post_norm = make_norm(config) if config.post_norm else None
+        self.mlp_post_norm = make_norm(config) if config.post_norm else None
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(
-        self,
-        x: Tensor,
-        positions: Tensor | None,
-        angles: Angles | None,
-        cache: Cache | None = None,
-    ) -> Tensor:  # (B, T, D) -> (B, T, D)
-        h = self.attention(self.attention_norm(x), positions, angles, cache)
+    def forward(self, x: Tensor, shared: Shared, cache: Cache | None = None) -> Tensor:
+        """x (B, T, D) -> (B, T, D)."""
+        h = self.attention(self.attention_norm(x), shared, cache)
+        if self.attention_post_norm is not None:
+            h = self.attention_post_norm(h)
         x = x + self.dropout(h)
-        return x + self.dropout(self.mlp(self.mlp_norm(x)))
+        h = self.think(self.mlp_norm(x), shared)
+        if self.mlp_post_norm is not None:
+            h = self.mlp_post_norm(h)
+        return x + self.dropout(h)
+
+    def think(self, x: Tensor, shared: Shared) -> Tensor:
+        """The dense part, the experts, or the sum of both."""
+        if self.moe is None:
+            return self.mlp(x)
+        y = self.moe(x, shared)
+        return y if self.mlp is None else y + self.mlp(x)
 
 
 class Decoder(nn.Module):
-    """A decoder-only transformer; `ModelConfig` decides which family it resembles."""
+    """A decoder-only transformer; `ModelConfig` decides which family it resembles.
+
+    With `checkpoint_layers` set, training keeps only what enters each layer and
+    computes the rest again for the gradient: less memory for a third more work (Chen
+    et al. 2016).
+    """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         if config.vocab_size < 1:
             raise UserError("vocab_size = 0: set it to the tokenizer's vocab_size")
         self.config = config
+        self.checkpoint_layers = False
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.positions = make_positions(config)
+        self.rotary = Rotary(config) if config.positions == "rotary" else None
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.blocks = nn.ModuleList(Block(config, i) for i in range(config.n_layers))
         self.norm = make_norm(config)
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         init_weights(self, config)
@@ -72,37 +96,63 @@ class Decoder(nn.Module):
         positions: Tensor | None = None,
         cache: Sequence[Cache] | None = None,
         targets: Tensor | None = None,
+        documents: Tensor | None = None,
     ) -> Output:
         """tokens (B, T) -> logits (B, T, V), or log-probs (B, T) if targets (B, T).
 
         positions (B, T) default to 0, 1, ...; a cache, one per layer, needs them.
         Position -1 marks padding, whose output means nothing and which nobody sees.
+        documents (B, T) number the documents of a packed row; none sees another.
         """
+        hidden, shared = self.hidden(tokens, positions, cache, documents)
+        losses = shared.router_losses
+        router_loss = torch.stack(losses).sum(0) if losses else None
+        if targets is None:
+            return Output(logits=self.read(hidden), router_loss=router_loss)
+        logprobs = chunked_logprobs(self.read, hidden, targets, self.config.vocab_size)
+        return Output(logprobs=logprobs, router_loss=router_loss)
+
+    def hidden(
+        self,
+        tokens: Tensor,
+        positions: Tensor | None = None,
+        cache: Sequence[Cache] | None = None,
+        documents: Tensor | None = None,
+    ) -> tuple[Tensor, Shared]:
+        """The last hidden states (B, T, D), normed, which `read` turns into logits."""
         if cache is not None and positions is None:
             raise ValueError("a cache needs positions: which tokens are new?")
-        x, angles = self.embed(tokens, positions)
+        x, shared = self.embed(tokens, positions, documents)
         for layer, block in enumerate(self.blocks):
-            x = block(x, positions, angles, cache[layer] if cache else None)
-        logits = self.head(self.norm(x))
-        if targets is None:
-            return Output(logits=logits)
-        return Output(logprobs=token_logprobs(logits, targets))
+            if self.checkpoint_layers and self.training and cache is None:
+                x = checkpoint(block, x, shared, use_reentrant=False)
+            else:
+                x = block(x, shared, cache[layer] if cache is not None else None)
+        return self.norm(x), shared
+
+    def read(self, hidden: Tensor) -> Tensor:
+        """Hidden states (..., D) -> logits (..., V)."""
+        return soft_cap(self.head(hidden), self.config.logit_softcap)
 
     def embed(
-        self, tokens: Tensor, positions: Tensor | None
-    ) -> tuple[Tensor, Angles | None]:
-        """Token vectors (B, T, D) with what is added for their places, and angles."""
+        self,
+        tokens: Tensor,
+        positions: Tensor | None = None,
+        documents: Tensor | None = None,
+    ) -> tuple[Tensor, Shared]:
+        """Token vectors (B, T, D) with what is added for their places."""
+        plain = positions is None
         if positions is None:
             self.check_length(tokens.shape[1])
             positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
         x = self.embedding(tokens)
+        if self.config.scale_embeddings:
+            x = x * torch.tensor(math.sqrt(self.config.d_model), dtype=x.dtype)
         if self.positions is not None:
             x = x + self.positions(positions).to(x.dtype)
-        angles = None
-        if self.config.positions == "rotary":
-            config = self.config
-            angles = rotary_angles(positions, config.head_width, config.rope_theta)
-        return self.dropout(x), angles
+        angles = None if self.rotary is None else self.rotary(positions)
+        masks = Masks(positions, plain, documents)
+        return self.dropout(x), Shared(positions, masks, self.rotary, angles)
 
     def check_length(self, length: int) -> None:
         """A table of positions ends somewhere; say so instead of an IndexError."""
@@ -116,14 +166,10 @@ class Decoder(nn.Module):
     @torch.no_grad()
     def attention_maps(self, tokens: Tensor) -> Tensor:
         """Every pattern of one batch: tokens (B, T) -> (L, B, H, T, T)."""
-        self.check_length(tokens.shape[1])
-        positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(
-            tokens
-        )
-        x, angles = self.embed(tokens, positions)
+        x, shared = self.embed(tokens)
         maps = []
         for block in self.blocks:
             normed = block.attention_norm(x)
-            maps.append(block.attention.weights(normed, positions, angles))
-            x = block(x, positions, angles)
+            maps.append(block.attention.weights(normed, shared))
+            x = block(x, shared)
         return torch.stack(maps)

@@ -7,6 +7,7 @@ import math
 from torch import nn
 
 from folio.model.config import ModelConfig
+from folio.model.moe import Experts
 
 
 def init_weights(model: nn.Module, config: ModelConfig) -> None:
@@ -22,6 +23,8 @@ def init_weights(model: nn.Module, config: ModelConfig) -> None:
     single seeds overlap.)
     """
     for name, module in model.named_modules():
+        if isinstance(module, Experts):
+            _init_experts(module, config)
         if not isinstance(module, (nn.Linear, nn.Embedding)):
             continue
         nn.init.normal_(module.weight, std=_deviation(name, module, config))
@@ -30,11 +33,24 @@ def init_weights(model: nn.Module, config: ModelConfig) -> None:
 
 
 def _deviation(name: str, module: nn.Module, config: ModelConfig) -> float:
-    from_inputs = config.init == "fan_in"
     if name == "embedding":
         return config.first_embedding_std
-    if name.endswith((".attention.out", ".mlp.down")):
-        return 0.0 if from_inputs else 0.02 / math.sqrt(2 * config.n_layers)
-    if name.startswith("blocks.") and from_inputs:
+    if name.endswith((".attention.out", ".mlp.down", ".shared_expert.down")):
+        return _residual_deviation(config)
+    if name.startswith("blocks.") and config.init == "fan_in":
         return 1 / math.sqrt(module.in_features)
     return 0.02
+
+
+def _residual_deviation(config: ModelConfig) -> float:
+    """Of what writes into the residual stream."""
+    return 0.0 if config.init == "fan_in" else 0.02 / math.sqrt(2 * config.n_layers)
+
+
+def _init_experts(experts: Experts, config: ModelConfig) -> None:
+    """Each expert as if it were the layer's only feed-forward part."""
+    inner = 1 / math.sqrt(config.d_model) if config.init == "fan_in" else 0.02
+    for weight in (experts.gate, experts.up):
+        if weight is not None:
+            nn.init.normal_(weight, std=inner)
+    nn.init.normal_(experts.down, std=_residual_deviation(config))

@@ -6,12 +6,23 @@ from torch import Tensor, nn
 
 from folio.data.batch import Batch
 
+PACKED = ("positions", "documents")  # what a row of several documents comes with
+
 
 def next_token(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-    """Cross-entropy as a *sum* in nats over the weighted targets, and no metrics.
+    """Cross-entropy as a *sum* in nats over the weighted targets.
 
-    batch: inputs (B, T), targets (B, T), weights (B, T). The learner divides once, by
-    the weights of the whole step; fine-tuning only sets the prompt's weights to zero.
+    batch: inputs (B, T), targets (B, T), weights (B, T); a packed one has positions and
+    documents (B, T) too. The learner divides once, by the weights of the whole step;
+    fine-tuning only sets the prompt's weights to zero.
+
+    What routers ask for is added, each row's as often as it has weight; the metrics
+    then tell the two apart.
     """
-    logprobs = model(batch.inputs, targets=batch.targets).logprobs  # (B, T)
-    return -(logprobs * batch.weights).sum(), {}
+    packed = {name: batch[name] for name in PACKED if name in batch}
+    output = model(batch.inputs, targets=batch.targets, **packed)
+    loss = -(output.logprobs * batch.weights).sum()
+    if output.router_loss is None:
+        return loss, {}
+    asked = (output.router_loss * batch.weights.sum(1)).sum()
+    return loss + asked, {"text_loss": loss, "router_loss": asked}

@@ -6,7 +6,7 @@ from torch import nn
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Two optimizer groups: decay for two-dimensional weights, none for vectors.
+    """Two optimizer groups: decay for matrices (also stacked), none for vectors.
 
     Each group also carries its parameters' names, so that a snapshot can store the
     optimizer's state by name.
