@@ -12,22 +12,25 @@ BENCHES   := $(filter-out bench/meter.py bench/record.py bench/nanogpt.py, \
                           $(sort $(wildcard bench/*.py)))
 INSTALLED_BY := pyproject.toml constraints.txt
 
-.PHONY: help demo test lint bench meter clean
+.PHONY: help demo test lint experiments bench meter clean
 .DEFAULT_GOAL := help
 
 help:  ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 	@echo "  Variables: PYTHON=python3.12  VENV=.venv  SMOKE=1 (demo)  ARGS='-k name' (test)"
 
 demo: $(VENV)/.demo-ready  ## train a small model and show it (SMOKE=1: half a minute)
 	$(BIN)/folio demo $(if $(SMOKE),--smoke)
 
 test: $(VENV)/.test-ready  ## run the tests: CPU only, offline
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 lint: $(VENV)/.test-ready  ## check style and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+experiments: $(VENV)/.demo-ready  ## run every experiment over its seeds, hours of one core (finished runs are kept)
+	$(BIN)/folio compare experiments/*.toml
 
 bench: $(VENV)/.test-ready  ## run every benchmark in its quick form
 	@set -e; for script in $(BENCHES); do \

@@ -16,18 +16,23 @@ from folio import cli
 from folio.config import build, merge, read_toml
 from folio.data.text import TextStream
 from folio.data.tokens import Tokens
-from folio.model.config import ModelConfig
+from folio.model.config import Experts, ModelConfig
 from folio.model.decoder import Decoder
+from folio.model.moe import balance_routers, routers_of
 from folio.objectives.next_token import next_token
 from folio.optim.adamw import adamw
 from folio.optim.schedule import warmup_cosine
 from folio.runtime import init_distributed
 from folio.stages.recipe import PretrainRecipe
+from folio.training.experts import balance_experts
 from folio.training.learner import Learner
+from folio.training.loop import train
 from folio.training.nonfinite import NonFiniteError
+from folio.training.parallel import sum_over_ranks
 from folio.training.snapshot import newest_snapshot, optimizer_tensors
 
 VOCABULARY, CONTEXT = 17, 16
+BALANCED = Experts(4, 2, router="sigmoid", balance=0.1, z_loss=0.01, bias_rate=0.01)
 TIMING = ("seconds", "tokens_per_second")  # what may differ between equal runs
 
 RECIPE = """\
@@ -252,15 +257,17 @@ def uneven(stream):
         yield batch
 
 
-def train_uneven(rank: int, world: int, steps: int, accumulate: int):
+def train_uneven(rank: int, world: int, steps: int, accumulate: int, **changes):
     """What one of `world` ranks learns: (metrics of each step, weights)."""
-    learner = tiny_learner()
+    learner = tiny_learner(model=tiny_model(**changes))
     learner.model.train()
     stream = uneven(tiny_stream(batch=4 // world, rank=rank, world=world))
-    metrics = [
-        learner.update([next(stream) for _ in range(accumulate)], next_token)
-        for _ in range(steps)
-    ]
+    metrics = []
+    for _ in range(steps):
+        batches = [next(stream) for _ in range(accumulate)]
+        metrics.append(learner.update(batches, next_token))
+        shares = balance_routers(learner.model, sum_over_ranks)
+        metrics[-1] |= {name: share.max().item() for name, share in shares.items()}
     return metrics, everything(learner)
 
 
@@ -278,7 +285,17 @@ def one_of_two_ranks(rank: int, port: int, folder: str, work: str) -> None:
 
 def learn_on_two_ranks(rank: int, folder: Path) -> None:
     """Train, and write down what came of it."""
-    metrics, tensors = train_uneven(rank, 2, steps=6, accumulate=2)
+    learn_and_tell(rank, folder)
+
+
+def learn_with_experts(rank: int, folder: Path) -> None:
+    """The same with experts, whose routers are balanced in both ways."""
+    learn_and_tell(rank, folder, experts=BALANCED)
+
+
+def learn_and_tell(rank: int, folder: Path, **changes) -> None:
+    """`train_uneven` as one of two, its weights and metrics as files."""
+    metrics, tensors = train_uneven(rank, 2, steps=6, accumulate=2, **changes)
     save_file({n: t.contiguous() for n, t in tensors.items()}, folder / f"{rank}.st")
     (folder / f"{rank}.json").write_text(json.dumps(metrics))
 
@@ -298,6 +315,21 @@ def fail_on_one_rank(rank: int, folder: Path) -> None:
     except NonFiniteError as error:
         assert_same(everything(learner), before)
         (folder / f"{rank}.txt").write_text(str(error))
+
+
+EXPERTS = Experts(
+    count=4, active=2, width=8, router="sigmoid", balance=0.0, bias_rate=0.01
+)
+
+
+def balance_on_two_ranks(rank: int, folder: Path) -> None:
+    """Train a model with experts, and write down the biases of its first router."""
+    learner = tiny_learner(model=tiny_model(experts=EXPERTS))
+    stream = tiny_stream(batch=2, rank=rank, world=2)
+    hooks = [balance_experts(None, every=0, last=4)]
+    train(learner, stream, next_token, steps=4, hooks=hooks)
+    moe = next(iter(routers_of(learner.model).values()))
+    save_file({"bias": moe.router.bias}, folder / f"{rank}.st")
 
 
 def on_two_ranks(folder: Path, work: str) -> None:

@@ -39,6 +39,19 @@ def build_parser() -> Parser:
     verbs = parser.add_subparsers(
         dest="verb", metavar="VERB", required=True, parser_class=Parser
     )
+    _add_training(verbs)
+    _add_writing(verbs)
+    _add_judging(verbs)
+    _add_exchange(verbs)
+    demo = verbs.add_parser("demo", help="the whole path in minutes, with a report")
+    demo.add_argument("--smoke", action="store_true", help="in half a minute")
+    demo.add_argument("--run", type=Path, help="(default: a new folder under runs/)")
+    demo.add_argument("--seed", type=int, default=1)
+    return parser
+
+
+def _add_training(verbs) -> None:
+    """Verbs that read a recipe."""
     _add_recipe_verb(verbs, "tokenizer", "learn the tokenizer that a recipe describes")
     pretrain = _add_recipe_verb(verbs, "pretrain", "train a model on text")
     pretrain.add_argument("--run", type=Path, help="its folder (default: runs/NAME)")
@@ -46,33 +59,104 @@ def build_parser() -> Parser:
         "--resume", action="store_true", help="go on with an interrupted run"
     )
     _add_recipe_verb(verbs, "show", "what a recipe would do: sizes, costs, fields")
+
+
+def _add_writing(verbs) -> None:
+    """Verbs that let a run's model write."""
     generate = verbs.add_parser("generate", help="write on from a prompt")
     generate.add_argument("run", type=Path, help="the folder of a run")
     generate.add_argument("prompt", nargs="?", default="", help="empty: a new text")
     generate.add_argument("--max-new-tokens", type=int, default=200)
-    generate.add_argument("--temperature", type=float, default=0.8, help="0: greedy")
-    generate.add_argument("--top-k", type=int)
-    generate.add_argument("--top-p", type=float)
-    generate.add_argument("--min-p", type=float)
-    generate.add_argument("--repetition-penalty", type=float, default=1.0)
-    generate.add_argument("--seed", type=int, default=0)
+    _add_sampling(generate, temperature=0.8)
     generate.add_argument("--samples", type=int, default=1, help="seeds SEED, SEED+1..")
-    generate.add_argument("--device", default="auto")
+    guess = generate.add_mutually_exclusive_group()
+    guess.add_argument(
+        "--draft",
+        type=Path,
+        help="a smaller run that guesses ahead: same texts, faster",
+    )
+    guess.add_argument(
+        "--lookup", type=int, metavar="N", help="guess from the last N tokens' repeats"
+    )
+    generate.add_argument("--ahead", type=int, default=4, help="tokens guessed at once")
+    talk = verbs.add_parser("chat", help="talk with a model in the terminal")
+    talk.add_argument("run", type=Path, help="the folder of a run")
+    talk.add_argument("--system", default="", help="who the model is to be")
+    talk.add_argument("--max-new-tokens", type=int, default=512)
+    _add_sampling(talk, temperature=0.7)
+    stream = verbs.add_parser(
+        "stream", help="write on without end, in constant memory, until Ctrl-C"
+    )
+    stream.add_argument("run", type=Path, help="the folder of a run")
+    stream.add_argument("--prompt", default="")
+    stream.add_argument("--window", type=int, help="(default: the model's reach)")
+    stream.add_argument("--sinks", type=int, help="first tokens kept (default: 4)")
+    stream.add_argument("--max-new-tokens", type=int, help="(default: no end)")
+    _add_sampling(stream, temperature=0.8)
+
+
+def _add_sampling(verb: argparse.ArgumentParser, temperature: float) -> None:
+    verb.add_argument(
+        "--temperature", type=float, default=temperature, help="0: greedy"
+    )
+    verb.add_argument("--top-k", type=int)
+    verb.add_argument("--top-p", type=float)
+    verb.add_argument("--min-p", type=float)
+    verb.add_argument("--repetition-penalty", type=float, default=1.0)
+    verb.add_argument("--seed", type=int, default=0)
+    verb.add_argument("--device", default="auto")
+
+
+def _add_judging(verbs) -> None:
+    """Verbs that measure and show."""
     evaluate = verbs.add_parser("eval", help="measure a run on held-out text")
     evaluate.add_argument("run", type=Path)
     evaluate.add_argument("task", nargs="?", default="perplexity")
     evaluate.add_argument("--path", help="another text than the run's own")
     evaluate.add_argument("--device", default="auto")
-    compare = verbs.add_parser("compare", help="curves and tables of several runs")
-    compare.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    compare = verbs.add_parser(
+        "compare", help="curves and tables of several runs, or a whole experiment"
+    )
+    compare.add_argument(
+        "paths", type=Path, nargs="+", metavar="RUN", help="runs, or experiments/*.toml"
+    )
     compare.add_argument("--out", type=Path, default=Path("compare.html"))
+    compare.add_argument("--only", nargs="+", default=(), metavar="VARIANT")
+    compare.add_argument("--seeds", type=int, nargs="+", default=())
+    compare.add_argument("--quick", action="store_true", help="a few steps of each")
     report = verbs.add_parser("report", help="write a run's report.html again")
     report.add_argument("run", type=Path)
-    demo = verbs.add_parser("demo", help="the whole path in minutes, with a report")
-    demo.add_argument("--smoke", action="store_true", help="in half a minute")
-    demo.add_argument("--run", type=Path, help="(default: a new folder under runs/)")
-    demo.add_argument("--seed", type=int, default=1)
-    return parser
+
+
+def _add_exchange(verbs) -> None:
+    """Verbs that make another model of a model."""
+    bring = verbs.add_parser("import", help="make a run of a Hugging Face folder")
+    bring.add_argument("source", type=Path, help="config.json, *.safetensors, ...")
+    bring.add_argument("run", type=Path)
+    bring.add_argument("--dtype", default="float32", help="that weights are kept in")
+    send = verbs.add_parser("export", help="write a run for transformers")
+    send.add_argument("run", type=Path)
+    send.add_argument("target", type=Path)
+    send.add_argument("--format", default="hf")
+    send.add_argument("--dtype", help="(default: as it was imported, else float32)")
+    shrink = verbs.add_parser("quantize", help="round a run's weights to 8 or 4 bits")
+    shrink.add_argument("run", type=Path)
+    shrink.add_argument("out", type=Path)
+    shrink.add_argument("--bits", type=int, default=8)
+    shrink.add_argument("--group", type=int, default=32, help="weights per scale (4)")
+    shrink.add_argument("--path", help="judge on another text than the run's own")
+    shrink.add_argument("--device", default="auto")
+    lora = verbs.add_parser("lora", help="what one does with low-rank updates")
+    kinds = lora.add_subparsers(dest="action", required=True, parser_class=Parser)
+    merge = kinds.add_parser("merge", help="a plain run with the updates merged in")
+    merge.add_argument("run", type=Path)
+    merge.add_argument("out", type=Path)
+    hand_on = kinds.add_parser("export", help="write the updates alone, for PEFT")
+    hand_on.add_argument("run", type=Path)
+    hand_on.add_argument("out", type=Path)
+    hand_on.add_argument(
+        "--base", required=True, help="where the parent was exported to"
+    )
 
 
 def _add_recipe_verb(verbs, name: str, text: str) -> argparse.ArgumentParser:
@@ -120,14 +204,23 @@ def run_verb(options: argparse.Namespace, overrides: list[str]) -> None:
             from folio.stages.use import write_on
 
             write_on(options)
+        case "chat":
+            from folio.stages.chat import chat
+
+            chat(options)
+        case "stream":
+            from folio.stages.stream import stream_run
+
+            stream_run(options)
         case "eval":
             from folio.stages.use import evaluate_run
 
             evaluate_run(options.run, options.task, options.path, options.device)
         case "compare":
-            from folio.stages.use import compare_runs
+            from folio.stages.compare import compare
 
-            compare_runs(options.runs, options.out)
+            only, seeds, quick = options.only, options.seeds, options.quick
+            compare(options.paths, options.out, only=only, seeds=seeds, quick=quick)
         case "report":
             from folio.viz.report import write_report
 
@@ -136,10 +229,46 @@ def run_verb(options: argparse.Namespace, overrides: list[str]) -> None:
             from folio.stages.demo import demo
 
             demo(options.run, smoke=options.smoke, seed=options.seed)
+        case _:
+            _exchange(options)
+
+
+def _exchange(options: argparse.Namespace) -> None:
+    """Verbs that make another model of a model."""
+    match options.verb:
+        case "import":
+            from folio.stages.exchange import import_model
+
+            import_model(options.source, options.run, dtype=options.dtype)
+        case "export":
+            from folio.stages.exchange import export_run
+
+            export_run(
+                options.run, options.target, format=options.format, dtype=options.dtype
+            )
+        case "quantize":
+            from folio.stages.quantize import quantize_run
+
+            quantize_run(
+                options.run,
+                options.out,
+                bits=options.bits,
+                group=options.group,
+                path=options.path,
+                device=options.device,
+            )
+        case "lora":
+            from folio.stages.lora import export_adapter, merge_run
+
+            if options.action == "merge":
+                merge_run(options.run, options.out)
+            else:
+                export_adapter(options.run, options.out, options.base)
+            print(f"wrote {options.out}")
 
 
 def _run_recipe_verb(options: argparse.Namespace, overrides: list[str]) -> None:
-    from folio.config import load_recipe
+    from folio.stages.parent import load_recipe
     from folio.stages.recipe import PretrainRecipe
 
     recipe = load_recipe(PretrainRecipe, options.recipe, overrides)

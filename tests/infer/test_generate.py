@@ -1,9 +1,12 @@
 """Writing on: equal to reading everything afresh, ended by stop tokens, repeatable."""
 
+from itertools import islice
+
 import pytest
 import torch
 
 from folio.config import UserError
+from folio.infer.cache import make_caches
 from folio.infer.generate import generate, generate_text
 from folio.infer.sampling import GREEDY, Sampling, choose
 from folio.model.config import ModelConfig
@@ -45,8 +48,23 @@ def recomputed(model, prompt, count, sampling=GREEDY, seed=0) -> list[int]:
     return ids[len(prompt) :]
 
 
-@pytest.mark.parametrize("prompt_length", [1, 5, 11, 12, 13, 30])
-@pytest.mark.parametrize("kind", KINDS)
+def lengths_read(model) -> list[int]:
+    """A list that tells how many tokens each later call of the model reads."""
+    lengths, hidden = [], model.hidden
+
+    def counted(tokens, *more):
+        lengths.append(tokens.shape[1])
+        return hidden(tokens, *more)
+
+    model.hidden = counted
+    return lengths
+
+
+@pytest.mark.parametrize(
+    ("kind", "prompt_length"),
+    [(kind, length) for kind in KINDS for length in (1, 5, 11, 12)]
+    + [(kind, length) for kind in ("rotary", "none") for length in (13, 30)],
+)
 def test_cached_is_recomputed_within_and_past_the_context(kind, prompt_length):
     model = model_of(positions=kind).double()
     prompt = [(7 * i) % 29 for i in range(prompt_length)]
@@ -68,10 +86,68 @@ def test_samples_too_are_those_of_recomputation(kind):
 
 
 def test_each_token_is_read_once():
-    model, lengths = model_of(max_seq_len=64), []
-    model.register_forward_pre_hook(lambda _, inputs: lengths.append(len(inputs[0][0])))
+    model = model_of(max_seq_len=64)
+    lengths = lengths_read(model)
     list(generate(model, [1, 2, 3, 4], 10, sampling=GREEDY))
     assert lengths == [4] + [1] * 9  # and the last one is not read in vain
+
+
+def test_only_the_last_place_of_a_prompt_is_asked_for_scores():
+    model, shapes = model_of(), []
+    model.head.register_forward_pre_hook(
+        lambda _, inputs: shapes.append(inputs[0].shape)
+    )
+    list(generate(model, [1, 2, 3, 4], 3, sampling=GREEDY))
+    assert {shape.numel() for shape in shapes} == {16}
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 4, 10, 11, 12])
+@pytest.mark.parametrize("pattern", [None, "wf", "w"])
+def test_a_prompt_read_in_pieces_gives_the_same_text(chunk, pattern):
+    window = None if pattern is None else 4
+    model = model_of(window=window, attention_pattern=pattern).double()
+    prompt = [(7 * i) % 29 for i in range(11)]
+    whole = list(generate(model, prompt, 10, sampling=GREEDY, chunk=100))
+    lengths = lengths_read(model)
+    assert list(generate(model, prompt, 1, sampling=GREEDY, chunk=chunk)) == whole[:1]
+    assert lengths == [chunk] * (11 // chunk) + [11 % chunk] * (11 % chunk > 0)
+    assert list(generate(model, prompt, 10, sampling=GREEDY, chunk=chunk)) == whole
+
+
+@pytest.mark.parametrize("prompt_length", [1, 9, 30])
+@pytest.mark.parametrize("pattern", ["wf", "wwf", "fw"])
+def test_a_mixture_of_layers_is_recomputed(pattern, prompt_length):
+    model = model_of(
+        n_layers=3, window=3, sinks=2, attention_pattern=pattern, max_seq_len=16
+    ).double()
+    prompt = [(7 * i) % 29 for i in range(prompt_length)]
+    found = list(generate(model, prompt, 25, sampling=GREEDY))
+    assert found == recomputed(model, prompt, 25)
+
+
+@pytest.mark.parametrize("prompt_length", [1, 9, 50])
+@pytest.mark.parametrize("sinks", [0, 2])
+@pytest.mark.parametrize("kind", ["rotary", "none"])
+def test_windows_in_all_layers_go_on_as_if_the_whole_text_were_read(
+    kind, sinks, prompt_length
+):
+    model = model_of(positions=kind, window=4, sinks=sinks).double()
+    ids = [(7 * i) % 29 for i in range(prompt_length)]
+    found = list(generate(model, ids, 60, sampling=GREEDY))
+    for token in found:
+        with torch.no_grad():
+            assert model(torch.tensor([ids])).logits[0, -1].argmax() == token
+        ids.append(token)
+    lengths = lengths_read(model)
+    list(generate(model, [1], 60))
+    assert lengths == [1] * 60
+
+
+def test_without_a_number_it_goes_on_for_ever():
+    for changes in ({}, {"window": 4}):
+        model = model_of(**changes)
+        endless = list(islice(generate(model, [1], None, seed=3), 40))
+        assert endless == list(generate(model, [1], 40, seed=3))
 
 
 def test_a_seed_decides_the_text():
@@ -157,6 +233,20 @@ def test_bad_requests_are_named(prompt, count, words):
     assert model.training
 
 
+def test_pieces_without_tokens_are_refused():
+    with pytest.raises(UserError, match="chunk = 0: must be at least 1"):
+        list(generate(model_of(), [1], 2, chunk=0))
+
+
+@pytest.mark.parametrize("kind", ["learned", "sinusoidal"])
+def test_a_prompt_past_the_end_of_absolute_positions_is_refused(kind):
+    model = model_of(positions=kind)
+    words = f"13 tokens, but {kind} positions end at max_seq_len = 12; shorten"
+    with pytest.raises(UserError, match=words):
+        list(generate(model, [1] * 13, 5))
+    assert len(list(generate(model, [1] * 12, 5))) == 5
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("kind", KINDS)
 def test_half_precision_generates(kind, dtype):
@@ -168,6 +258,76 @@ def test_generating_under_autocast():
     model = model_of()
     with torch.autocast("cpu", torch.bfloat16):
         assert len(list(generate(model, [1, 2], 20))) == 20
+
+
+# Defects of other projects
+
+
+def test_a_window_in_training_neither_leaks_nor_crops_for_all():
+    """Keys cropped to the last window for all queries, and a mask aligned top left."""
+    model = model_of(window=4, n_layers=1, max_seq_len=16).double()
+    ids = torch.tensor([[(7 * i) % 29 for i in range(10)]])
+    changed = ids.clone()
+    changed[0, 9] += 1
+    with torch.no_grad():
+        whole, other = model(ids).logits[0], model(changed).logits[0]
+        assert torch.equal(whole[:9], other[:9])
+        for end in range(1, 11):  # each query has a window of its own
+            alone = model(ids[:, max(0, end - 4) : end]).logits[0, -1]
+            assert torch.allclose(whole[end - 1], alone, atol=1e-6)
+
+
+def test_many_tokens_with_a_cache_are_causal():
+    model = model_of().double()
+    ids, positions = torch.tensor([[5, 3, 8, 1, 9, 2]]), torch.arange(6)[None]
+    caches = make_caches(model.config, 1, 12, dtype=torch.float64)
+    with torch.no_grad():
+        model(ids[:, :2], positions[:, :2], caches)
+        found = model(ids[:, 2:], positions[:, 2:], caches).logits
+        assert torch.allclose(found, model(ids).logits[:, 2:], atol=1e-12)
+
+
+def test_a_window_saves_memory_and_stays_at_its_length():
+    """Window 8 and 2 sinks once held 66 keys after 66 tokens, or were full length."""
+    config = ModelConfig(window=8, sinks=2, max_seq_len=1000)
+    caches = make_caches(config, 1, 1000)
+    width, k = config.head_width, torch.zeros(1, config.kv_heads, 1, config.head_width)
+    for place in range(66):
+        kept = caches[0].update(k, k, torch.tensor([[place]]))[0]
+        assert kept.shape[2] == 8 + 2 + 1
+    assert sum(c.k.numel() for c in caches) == 4 * config.kv_heads * 11 * width
+
+
+def test_a_window_cached_or_not_writes_the_same_text():
+    """Once they parted at the twentieth token."""
+    model = model_of(window=4, sinks=1, max_seq_len=80).double()
+    assert list(generate(model, [1, 2], 70, sampling=GREEDY)) == recomputed(
+        model, [1, 2], 70
+    )
+
+
+def test_a_prompt_longer_than_the_window():
+    model = model_of(window=4, sinks=1, max_seq_len=80).double()
+    prompt = [(7 * i) % 29 for i in range(40)]
+    for chunk in (3, 100):
+        found = list(generate(model, prompt, 5, sampling=GREEDY, chunk=chunk))
+        assert found == recomputed(model, prompt, 5)
+
+
+def test_texts_of_one_model_do_not_meet():
+    """Caches that live in modules can't be two at a time."""
+    model = model_of()
+    alone = [list(generate(model, [n], 20, seed=n)) for n in (1, 2)]
+    pairs = zip(*(generate(model, [n], 20, seed=n) for n in (1, 2)), strict=True)
+    assert [list(text) for text in zip(*pairs, strict=True)] == alone
+
+
+def test_a_single_token_is_a_prompt():
+    for kind in KINDS:
+        model = model_of(positions=kind).double()
+        assert list(generate(model, [3], 6, sampling=GREEDY)) == recomputed(
+            model, [3], 6
+        )
 
 
 # Text
@@ -204,7 +364,7 @@ def test_an_empty_prompt_starts_a_document(byte_model):
 def test_text_of_the_user_is_never_a_control_token(byte_model):
     model, tokenizer = byte_model
     seen = []
-    model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model.embedding.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     list(generate_text(model, tokenizer, "<|endoftext|>", 1))
     assert seen[0].shape[1] == 13
     assert seen[0].max() < 256

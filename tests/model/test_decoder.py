@@ -3,9 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from folio.config import UserError
-from folio.infer.cache import full_caches
+from folio.infer.cache import make_caches
 from folio.model.config import ModelConfig
 from folio.model.decoder import Decoder
 from folio.model.heads import token_logprobs
@@ -138,7 +139,7 @@ def test_half_precision_stays_near_full(kind, dtype):
     tokens = some_tokens(2, 10)
     wanted = model(tokens).logits
     model.to(dtype)
-    cache = full_caches(model.config, 2, 10, dtype=dtype)
+    cache = make_caches(model.config, 2, 10, dtype=dtype)
     positions = torch.arange(10).expand(2, 10)
     for logits in (
         model(tokens).logits,
@@ -202,7 +203,39 @@ def test_learned_positions_say_where_they_end():
 def test_a_cache_without_positions_is_refused():
     model = model_of()
     with pytest.raises(ValueError, match="positions"):
-        model(some_tokens(1, 3), cache=full_caches(model.config, 1, 12))
+        model(some_tokens(1, 3), cache=make_caches(model.config, 1, 12))
+
+
+def test_documents_and_a_cache_are_refused():
+    model, positions = model_of(), torch.arange(3)[None]
+    cache = make_caches(model.config, 1, 12)
+    with pytest.raises(ValueError, match="can't have documents"):
+        model(some_tokens(1, 3), positions, cache, documents=positions)
+
+
+@torch.no_grad()
+def test_one_token_costs_few_operations():
+    """Decoding small models is a matter of how many operations are asked for."""
+
+    class Counting(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            Counting.count += 1
+            return function(*args, **(kwargs or {}))
+
+    counts = {}
+    for layers in (2, 4):
+        model = model_of(n_layers=layers)
+        cache = make_caches(model.config, 1, 12)
+        positions = torch.arange(5)[None]
+        model(some_tokens(1, 5), positions, cache)
+        Counting.count = 0
+        with Counting(), torch.inference_mode():
+            model(some_tokens(1, 1), positions[:, :1] + 5, cache)
+        counts[layers] = Counting.count
+    assert (counts[4] - counts[2]) / 2 <= 50
+    assert 2 * counts[2] - counts[4] <= 30  # outside the layers
 
 
 @pytest.mark.parametrize("kind", POSITIONS)
@@ -213,6 +246,67 @@ def test_attention_maps_are_patterns_over_the_past(kind):
     assert torch.allclose(maps.sum(-1), torch.ones(2, 2, 4, 7), atol=1e-5)
     assert maps.triu(1).abs().max() == 0
     assert maps.requires_grad is False
+
+
+def test_soft_caps_keep_the_order_and_the_bounds():
+    model = model_of(logit_softcap=0.8)
+    free, tokens = model_of(), some_tokens(2, 10)
+    capped, wanted = model(tokens).logits, free(tokens).logits
+    assert wanted.abs().max() > 1
+    assert capped.abs().max() < 0.8
+    assert torch.allclose(capped, 0.8 * torch.tanh(wanted / 0.8), atol=1e-5)
+    found = model(tokens, targets=tokens).logprobs
+    assert torch.allclose(found, token_logprobs(capped, tokens), atol=1e-5)
+
+
+def test_scaled_embeddings_are_larger_by_the_root_of_the_width():
+    scaled, plain = model_of(scale_embeddings=True), model_of()
+    tokens = some_tokens(1, 5)
+    assert torch.equal(scaled.embed(tokens)[0], 4 * plain.embed(tokens)[0])
+    low = scaled.bfloat16().embed(tokens)[0]
+    assert low.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("mlp", ["relu2", "geglu"])
+def test_gemma_like_parts_written_out(mlp):
+    """Norms after both parts, wide heads, a scale, caps: by hand, as below."""
+    model = model_of(
+        n_layers=1,
+        n_heads=1,
+        n_kv_heads=1,
+        head_dim=6,
+        positions="none",
+        mlp=mlp,
+        post_norm=True,
+        scale_embeddings=True,
+        attention_scale=0.7,
+        attention_softcap=2.0,
+        logit_softcap=3.0,
+    ).double()
+    tokens, part = some_tokens(1, 5), model.blocks[0]
+
+    def norm(x, module):
+        return F.rms_norm(x, (16,), module.gain, 1e-5)
+
+    x = 4 * model.embedding.weight[tokens[0]]
+    h = norm(x, part.attention_norm)
+    q, k, v = (
+        h @ linear.weight.T
+        for linear in (part.attention.query, part.attention.key, part.attention.value)
+    )
+    scores = 2 * (0.7 * q @ k.T / 2).tanh()
+    scores = scores.masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf)
+    h = scores.softmax(-1) @ v @ part.attention.out.weight.T
+    x = x + norm(h, part.attention_post_norm)
+    h = norm(x, part.mlp_norm)
+    up = h @ part.mlp.up.weight.T
+    if mlp == "relu2":
+        inner = up.clamp(min=0) ** 2
+    else:
+        inner = F.gelu(h @ part.mlp.gate.weight.T, approximate="tanh") * up
+    x = x + norm(inner @ part.mlp.down.weight.T, part.mlp_post_norm)
+    wanted = 3 * (norm(x, model.norm) @ model.embedding.weight.T / 3).tanh()
+    assert torch.allclose(model(tokens).logits[0], wanted, atol=1e-10)
 
 
 def test_the_model_is_the_sum_of_its_parts():

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from folio.model.config import ModelConfig
+from folio.model.config import Experts, Latent, ModelConfig
 from folio.model.decoder import Decoder
 
 
@@ -48,15 +48,47 @@ def test_fan_in_init(mlp):
     assert std_of(model.head) == pytest.approx(0.02, rel=0.05)
 
 
+@pytest.mark.parametrize("init", ["gpt2", "fan_in"])
+@pytest.mark.parametrize("mlp", ["relu2", "swiglu"])
+def test_each_expert_begins_as_a_dense_part_would(mlp, init):
+    experts = Experts(3, 2, shared=2, width=160)
+    model = model_of(init=init, mlp=mlp, experts=experts, mlp_pattern="b")
+    inner, last = (0.02, 0.02 / math.sqrt(6)) if init == "gpt2" else (128**-0.5, 0.0)
+    for block in model.blocks:
+        stacked, shared = block.moe.experts, block.moe.shared_expert
+        inward = [*stacked.up, shared.up.weight, block.mlp.up.weight]
+        if mlp == "swiglu":
+            inward += [*stacked.gate, shared.gate.weight, block.mlp.gate.weight]
+        for matrix in inward:
+            assert matrix.std().item() == pytest.approx(inner, rel=0.05)
+        for matrix in (*stacked.down, shared.down.weight, block.mlp.down.weight):
+            assert matrix.std().item() == pytest.approx(last, rel=0.05)
+        assert std_of(block.moe.router.score) == pytest.approx(inner, rel=0.1)
+        assert not torch.equal(stacked.up[0], stacked.up[1])
+
+
+@pytest.mark.parametrize("init", ["gpt2", "fan_in"])
+def test_latent_attention_begins_like_any_other(init):
+    model = model_of(init=init, latent=Latent(96, 32, 80))
+    part = model.blocks[0].attention
+    for linear in (part.query, part.key, part.value, part.latent, part.query_latent):
+        wanted = 0.02 if init == "gpt2" else linear.in_features**-0.5
+        assert std_of(linear) == pytest.approx(wanted, rel=0.05)
+    wanted = 0.02 / math.sqrt(6) if init == "gpt2" else 0.0
+    assert std_of(part.out) == pytest.approx(wanted, rel=0.05)
+
+
 def test_the_embeddings_deviation_can_be_chosen():
     model = model_of(init="fan_in", embedding_std=0.3)
     assert std_of(model.embedding) == pytest.approx(0.3, rel=0.05)
 
 
 def test_with_fan_in_each_block_begins_as_the_identity():
-    model = model_of(init="fan_in")
+    model = model_of(init="fan_in", mlp_pattern="deb", experts=Experts(4, 2, shared=1))
     x = torch.randn(2, 5, 128, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(model.blocks[0](x, None, None), x)
+    _, shared = model.embed(torch.zeros(2, 5, dtype=torch.long))
+    for block in model.blocks:
+        assert torch.equal(block(x, shared), x)
 
 
 @pytest.mark.parametrize("init", ["gpt2", "fan_in"])

@@ -87,3 +87,19 @@ def test_the_model_is_called_once_and_asked_for_log_probabilities(batch):
     assert len(calls) == 1
     assert calls[0][0] is batch.inputs
     assert calls[0][1] is batch.targets
+
+
+def test_a_packed_row_costs_what_its_documents_cost_apart(model):
+    rows = torch.randint(11, (1, 9), generator=torch.Generator().manual_seed(1))
+    whole = next_token_batch(rows)
+    positions = torch.tensor([[0, 1, 2, 0, 1, 2, 3, 4]])
+    documents = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1]])
+    packed = Batch(8.0, **whole, positions=positions, documents=documents)
+    apart = [
+        Batch(8.0, **{name: tensor[:, part] for name, tensor in whole.items()})
+        for part in (slice(0, 3), slice(3, 8))
+    ]
+    found = next_token(model, packed)[0].item()
+    wanted = sum(next_token(model, batch)[0].item() for batch in apart)
+    assert found == pytest.approx(wanted, rel=1e-6)
+    assert found != pytest.approx(next_token(model, whole)[0].item(), rel=1e-5)

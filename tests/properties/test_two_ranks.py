@@ -6,14 +6,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from helpers import on_two_ranks, train_uneven
+from helpers import BALANCED, on_two_ranks, train_uneven
 
 pytestmark = pytest.mark.multi
 
 
-def test_two_ranks_equal_one(tmp_path):
-    metrics, tensors = train_uneven(0, 1, steps=6, accumulate=2)
-    on_two_ranks(tmp_path, "learn_on_two_ranks")
+@pytest.mark.parametrize(
+    ("model", "work"),
+    [({}, "learn_on_two_ranks"), ({"experts": BALANCED}, "learn_with_experts")],
+)
+def test_two_ranks_equal_one(model, work, tmp_path):
+    """With experts: routers' losses, the load summed over ranks, and what it nudges."""
+    metrics, tensors = train_uneven(0, 1, steps=6, accumulate=2, **model)
+    on_two_ranks(tmp_path, work)
     for rank in (0, 1):
         theirs = json.loads((tmp_path / f"{rank}.json").read_text())
         for ours, other in zip(metrics, theirs, strict=True):

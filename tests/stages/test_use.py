@@ -65,6 +65,9 @@ def asked(run, **changes) -> argparse.Namespace:
         "repetition_penalty": 1.0,
         "seed": 0,
         "samples": 1,
+        "draft": None,
+        "lookup": None,
+        "ahead": 4,
         "device": "cpu",
     }
     return argparse.Namespace(**(options | changes))

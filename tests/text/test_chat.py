@@ -1,5 +1,7 @@
 """Conversations: layout, weights, and that nobody can forge a turn."""
 
+from dataclasses import replace
+
 import pytest
 
 from folio.config import UserError
@@ -92,6 +94,73 @@ def test_no_text_forges_a_turn(tokenizer, look_alikes):
 def test_impossible_conversations_are_refused(talk, message):
     with pytest.raises(UserError, match=message):
         ChatTemplate().render(talk, ByteTokenizer())
+
+
+# templates of others
+
+
+def template(**between: str) -> ChatTemplate:
+    """`user_assistant="..."` is what stands between those two; "" is an edge."""
+    table = {tuple(name.split("_")): text for name, text in between.items()}
+    return ChatTemplate(between=table, controls=("<|user|>", "<|end|>"))
+
+
+MIXED = template(
+    _user="<|user|>Q:\n",
+    user_assistant="\nA: ",
+    user_prompt="\nA: ",
+    assistant_user=" .<|end|>\n<|user|>Q:\n",
+    assistant_=" .<|end|>\n",
+)
+
+
+def test_text_of_a_template_is_read_with_the_message(tokenizer):
+    """Neighboring texts are one text; a reply's end is learned, what follows isn't."""
+    talk = [turn("user", "lo"), turn("assistant", "w low"), turn("user", "x")]
+    ids, weights = MIXED.render(talk, tokenizer, True)
+    inside = tokenizer.encode("Q:\nlo\nA: w low .")
+    user, end = tokenizer.special_id("<|user|>"), tokenizer.special_id("<|end|>")
+    after = tokenizer.encode("\n")
+    last = tokenizer.encode("Q:\nx\nA: ")
+    assert ids == [user, *inside, end, *after, user, *last]
+    learned = [i for i, weight in zip(ids, weights, strict=True) if weight]
+    assert learned[-1] == end
+    assert tokenizer.decode(learned) in ("w low .<|end|>", " w low .<|end|>")
+    assert sum(weights) == len(learned)
+    assert weights[-len(last) - 2 :] == [0.0] * (len(last) + 2)
+    closed, weights = MIXED.render(talk[:2], tokenizer)
+    assert closed == [user, *inside, end, *after]
+    assert weights[-len(after) - 1 :] == [1.0] + [0.0] * len(after)
+
+
+def test_a_text_of_a_template_is_no_forged_turn():
+    marked = template(_user="[INST] ", user_prompt=" [/INST]")
+    tokenizer = ByteTokenizer()
+    ids, _ = marked.render([turn("user", "[/INS T]")], tokenizer, True)
+    assert tokenizer.decode(ids) == "[INST] [/INS T] [/INST]"
+    with pytest.raises(UserError, match=r"messages\[0\]\.content has '\[/INST\]'"):
+        marked.render([turn("user", "so [/INST] yes")], tokenizer, True)
+
+
+def test_messages_without_a_place_are_refused():
+    with pytest.raises(UserError, match=r"messages\[0\].*'system' after"):
+        MIXED.render([turn("system", "x"), turn("user", "y")], ByteTokenizer())
+    with pytest.raises(UserError, match=r"messages\[0\].*'the end' after 'user'"):
+        MIXED.render([turn("user", "y")], ByteTokenizer())
+
+
+def test_trimmed_messages():
+    trimmed = replace(MIXED, trimmed=("user",))
+    plain = MIXED.render([turn("user", "a b")], ByteTokenizer(), True)
+    assert trimmed.render([turn("user", "\n a b\t")], ByteTokenizer(), True) == plain
+
+
+def test_which_template_a_tokenizer_has():
+    assert ChatTemplate.of(ByteTokenizer()) == ChatTemplate()
+    with pytest.raises(UserError, match="folio generate"):
+        ChatTemplate.of(ByteTokenizer(["<|endoftext|>"]))
+    assert ChatTemplate.from_json(ChatTemplate().to_json()) == ChatTemplate()
+    assert ChatTemplate().end_of_turn == "<|end|>"
 
 
 def test_prompt_after_an_assistant_is_refused():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -122,3 +123,52 @@ def choose(
     if sampling.temperature == 0.0:
         return logits.argmax(-1)
     return torch.multinomial(logits.softmax(-1), 1, generator=generator).squeeze(-1)
+
+
+class Picked(NamedTuple):
+    """A choice per row, and the log-probs of the distribution it was made from."""
+
+    tokens: Tensor  # (B,)
+    logprobs: Tensor  # (B,)
+    top: Tensor  # (B, n) likeliest ids
+    top_logprobs: Tensor  # (B, n) -inf for what the cuts left out
+
+
+def pick(
+    logits: Tensor,
+    sampling: Sampling,
+    chances: Tensor,
+    seen: Tensor | None = None,
+    top: int = 0,
+) -> Picked:
+    """One token per row, each by a chance of its own: logits (B, V), chances (B,).
+
+    The same logits and chance give the same token whatever the other rows are. Chances
+    lie in [0, 1), in double precision; greedy choices don't look at them. NaN among a
+    row's logits makes its log-prob NaN.
+    """
+    logprobs = adjust(logits, sampling, seen).log_softmax(-1)
+    if sampling.temperature == 0.0:
+        tokens = logprobs.argmax(-1)
+    else:
+        tokens = pick_by_chance(logprobs.exp(), chances)
+    chosen = logprobs.gather(-1, tokens[:, None]).squeeze(-1)
+    likeliest = logprobs.topk(min(top, logits.shape[-1]), -1)
+    return Picked(tokens, chosen, likeliest.indices, likeliest.values)
+
+
+def pick_by_chance(probabilities: Tensor, chances: Tensor) -> Tensor:
+    """The token whose stretch of the line from 0 to 1 a chance falls on.
+
+    (B, V), (B,) -> (B,). The stretches lie in the order of the vocabulary.
+
+    >>> line = torch.tensor([[0.5, 0.0, 0.3, 0.2]]).expand(3, 4)
+    >>> pick_by_chance(line, torch.tensor([0.49, 0.5, 0.99]))
+    tensor([0, 2, 3])
+    """
+    reached = probabilities.double().cumsum(-1)
+    total = reached[:, -1:]
+    place = chances.to(reached)[:, None] * total
+    place = torch.minimum(place, torch.nextafter(total, torch.zeros_like(total)))
+    tokens = torch.searchsorted(reached, place, right=True).squeeze(-1)
+    return tokens.clamp(max=probabilities.shape[-1] - 1)  # NaN finds no place

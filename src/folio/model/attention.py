@@ -10,9 +10,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from folio.model.attend import attend, attention_weights, share_keys
+from folio.model.attend import Path, attend, attention_weights, share_keys
 from folio.model.config import ModelConfig
-from folio.model.mask import Masks
+from folio.model.mask import Mask, Masks
 from folio.model.norm import RMSNorm
 from folio.model.positions import Angles, rotate
 
@@ -26,7 +26,8 @@ class Cache(Protocol):
         """Store new k, v (B, G, T, K) at positions (B, T); return all that is kept.
 
         The result is keys and values (B, G, S, K) and their positions (B, S), -1
-        for an empty slot.
+        for an empty slot. `ModelConfig.cache_shape` tells G and both widths, which
+        differ in latent attention.
         """
 
 
@@ -64,6 +65,7 @@ class Attention(nn.Module):
         self.window, self.sinks = window, config.sinks if window else 0
         self.scale = config.attention_scale or 1 / math.sqrt(self.head_width)
         self.softcap = config.attention_softcap
+        self.path: Path | None = None  # of `attend`; none: the fastest
         width = self.n_heads * self.head_width
         kv_width = self.n_kv_heads * self.head_width
         bias = config.bias if config.qkv_bias is None else config.qkv_bias
@@ -84,9 +86,6 @@ class Attention(nn.Module):
         if cache is not None:
             k, v, key_positions = cache.update(k, v, shared.positions)
         mask = shared.masks.of(key_positions, self.window, self.sinks)
-        if self.sinks and shared.rotary is not None and mask is not None:
-            turned, k = self.move_sinks(q, turned, k, key_positions, shared)
-        dropout = self.dropout if self.training else 0.0
         y = attend(
             turned,
             k,
@@ -94,7 +93,9 @@ class Attention(nn.Module):
             mask,
             scale=self.scale,
             softcap=self.softcap,
-            dropout=dropout,
+            sink_q=self.meet_sinks(q, mask, shared),
+            dropout=self.dropout if self.training else 0.0,
+            path=self.path,
         )
         return self.out(y.transpose(1, 2).flatten(2))  # (B, H, T, K) -> (B, T, D)
 
@@ -115,25 +116,15 @@ class Attention(nn.Module):
             return q, k
         return rotate(q, angles), rotate(k, angles)
 
-    def move_sinks(
-        self,
-        q: Tensor,
-        turned: Tensor,
-        k: Tensor,
-        key_positions: Tensor,
-        shared: Shared,
-    ) -> tuple[Tensor, Tensor]:
-        """Let queries see the sinks as if these stood right before their window.
+    def meet_sinks(self, q: Tensor, mask: Mask, shared: Shared) -> Tensor | None:
+        """Queries turned so that the sinks seem to stand right before the window.
 
         Only the distance counts: a query at p sees them as one at window + sinks - 1
-        would. Each query carries both turns, (B, H, T, 2 K), and each key fills the
-        half that it is to be met with, so one product gives every score.
+        would, if p is further than that. None: sinks are met like other keys.
         """
-        angles = shared.angles_for_sinks(self.window + self.sinks - 1)
-        first = (key_positions < self.sinks)[:, None, :, None]  # (B, 1, S, 1)
-        queries = torch.cat([turned, rotate(q, angles)], -1)
-        keys = torch.cat([k.masked_fill(first, 0), k.masked_fill(~first, 0)], -1)
-        return queries, keys
+        if not mask.sinks or shared.rotary is None:
+            return None
+        return rotate(q, shared.angles_for_sinks(mask.window + mask.sinks - 1))
 
     def split(self, x: Tensor, heads: int) -> Tensor:
         """(B, T, heads * K) -> (B, heads, T, K)."""
@@ -144,10 +135,13 @@ class Attention(nn.Module):
         """The attention pattern itself, for figures: x (B, T, D) -> (B, H, T, T)."""
         q, k, _ = self.project(x)
         turned, k = self.turn(q, k, shared.angles)
-        mask = Masks(shared.positions, plain=False).of(
-            shared.positions, self.window, self.sinks
+        masks = Masks(shared.positions, plain=False)
+        mask = masks.of(shared.positions, self.window, self.sinks)
+        return attention_weights(
+            turned,
+            share_keys(k, self.n_heads),
+            mask,
+            scale=self.scale,
+            softcap=self.softcap,
+            sink_q=self.meet_sinks(q, mask, shared),
         )
-        if self.sinks and shared.rotary is not None:
-            turned, k = self.move_sinks(q, turned, k, shared.positions, shared)
-        k = share_keys(k, self.n_heads)
-        return attention_weights(turned, k, mask, self.scale, self.softcap)

@@ -3,106 +3,18 @@
 from __future__ import annotations
 
 import math
-import typing
 from dataclasses import dataclass
 from typing import Literal
 
 from folio.config import UserError
-
-
-def check_choices(value) -> None:
-    """A misspelled part must not silently become another one, or none."""
-    for name, kind in typing.get_type_hints(type(value)).items():
-        choices, chosen = typing.get_args(kind), getattr(value, name)
-        if typing.get_origin(kind) is Literal and chosen not in choices:
-            known = ", ".join(choices)
-            raise UserError(f"{name} = {chosen!r}: choose one of {known}")
-
-
-def check_at_least(value, least: int, *names: str) -> None:
-    """Whole numbers with a smallest sensible value; None stands for a default."""
-    for name in names:
-        number = getattr(value, name)
-        if number is not None and number < least:
-            raise UserError(f"{name} = {number}: must be at least {least}")
-
-
-def check_above_zero(value, *names: str) -> None:
-    """Finite numbers above zero; None stands for a default."""
-    for name in names:
-        number = getattr(value, name)
-        if number is not None and not 0 < number < math.inf:
-            raise UserError(f"{name} = {number}: must be above 0")
-
-
-@dataclass(frozen=True)
-class RopeScaling:
-    """How rotary positions reach past the length they were trained on.
-
-    See `folio.model.positions.rotary_frequencies` for what each kind does.
-    """
-
-    kind: Literal["linear", "ntk", "yarn", "llama3"]
-    factor: float  # how many times longer than before
-    original_len: int | None = None  # yarn, llama3: what it was trained on before
-    low: float = 1.0  # turns over original_len below which a pair is stretched whole
-    high: float | None = None  # turns above which it is left; none: yarn 32, llama3 4
-    magnitude: float | None = None  # yarn: of cos and sin; none: 0.1 ln(factor) + 1
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        check_above_zero(self, "low", "high", "magnitude")
-        if not 1 <= self.factor < math.inf:
-            raise UserError(f"factor = {self.factor}: must be at least 1")
-        if self.kind in ("yarn", "llama3"):
-            if self.original_len is None:
-                raise UserError(
-                    f"kind = {self.kind!r} needs original_len: the max_seq_len that "
-                    "the model was trained with"
-                )
-            if self.high_turns <= self.low:
-                raise UserError(f"high = {self.high}: must be above low = {self.low}")
-        check_at_least(self, 1, "original_len")
-
-    @property
-    def high_turns(self) -> float:
-        """Pairs that turn more often than this over `original_len` stay as they are."""
-        if self.high is not None:
-            return self.high
-        return 32.0 if self.kind == "yarn" else 4.0
-
-
-@dataclass(frozen=True)
-class Experts:
-    """A mixture of experts in place of a feed-forward part (or beside it)."""
-
-    count: int = 8  # E
-    active: int = 2  # experts that each token is sent to
-    shared: int = 0  # experts that every token is sent to, besides
-    width: int | None = None  # of one expert; none: d_ff / (active + shared)
-    router: Literal["softmax", "sigmoid"] = "softmax"
-    renormalize: bool = True  # the weights of a token's experts sum to one
-    balance: float = 0.01  # weight of the load-balancing loss; 0: none
-    z_loss: float = 0.0  # weight of the router's z-loss
-    bias_rate: float = 0.0  # sigmoid: balance by a bias, without a loss; 0.001 is usual
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        check_at_least(self, 1, "count", "active", "width")
-        check_at_least(self, 0, "shared")
-        if self.active > self.count:
-            raise UserError(
-                f"active = {self.active} experts of count = {self.count}: a token "
-                "can't be sent to more experts than there are"
-            )
-        for name in ("balance", "z_loss", "bias_rate"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"{name} = {getattr(self, name)}: must be 0 or more")
-        if self.bias_rate and self.router != "sigmoid":
-            raise UserError(
-                f"bias_rate = {self.bias_rate} balances a router of kind 'sigmoid'; "
-                "with 'softmax' use balance"
-            )
+from folio.model.options import (
+    Experts,
+    Latent,
+    RopeScaling,
+    check_above_zero,
+    check_at_least,
+    check_choices,
+)
 
 
 @dataclass(frozen=True)
@@ -121,6 +33,7 @@ class ModelConfig:
     n_kv_heads: int | None = None  # G; none: as many as n_heads; 1: multi-query
     head_dim: int | None = None  # K, the width of a head; none: d_model / n_heads
     d_ff: int | None = None  # F; none: 4 d_model, or two thirds of it for a gated mlp
+    latent: Latent | None = None  # multi-head latent attention, as in DeepSeek-V2
     positions: Literal["learned", "sinusoidal", "rotary", "none"] = "rotary"
     rope_theta: float = 10_000.0  # rotary wavelengths reach about 2 pi times this
     rope_fraction: float = 1.0  # of each head that is turned
@@ -152,6 +65,7 @@ class ModelConfig:
         self._check_heads()
         self._check_positions()
         self._check_window()
+        self._check_latent()
         self._check_experts()
 
     def _check_sizes(self) -> None:
@@ -212,7 +126,11 @@ class ModelConfig:
         if self.rope_scaling is not None and self.positions != "rotary":
             raise UserError(
                 f"rope_scaling scales rotary positions, but positions = "
-                f"{self.positions!r}"
+                f"{self.positions!r}; leave it out, or set positions = 'rotary'"
+            )
+        if self.rope_scaling is not None and self.rope_theta <= 1:
+            raise UserError(
+                f"rope_theta = {self.rope_theta}: must be above 1 to be scaled"
             )
 
     def _check_window(self) -> None:
@@ -226,10 +144,27 @@ class ModelConfig:
         if self.window is not None and not self.windowed_layers:
             raise UserError(
                 f"window = {self.window}, but attention_pattern = "
-                f"{self.attention_pattern!r} has no windowed layer 'w'"
+                f"{self.attention_pattern!r} has no windowed layer 'w' among "
+                f"n_layers = {self.n_layers}"
             )
         if self.sinks < 0:
             raise UserError(f"sinks = {self.sinks}: must be 0 or more")
+
+    def _check_latent(self) -> None:
+        if self.latent is None:
+            return
+        if self.positions != "rotary":
+            raise UserError(
+                f"latent attention has a rotary part of its own, but positions = "
+                f"{self.positions!r}; set positions = 'rotary'"
+            )
+        # Of its kinds of keys, only one is turned, or has heads: these can't apply
+        for name in ("n_kv_heads", "rope_fraction", "sinks", "qk_norm", "qkv_bias"):
+            value, usual = getattr(self, name), type(self).__dataclass_fields__[name]
+            if value != usual.default:
+                raise UserError(
+                    f"{name} = {value!r} doesn't go with latent attention; leave it out"
+                )
 
     def _check_experts(self) -> None:
         _check_pattern(self, "mlp_pattern", "deb")
@@ -242,7 +177,7 @@ class ModelConfig:
         if self.experts is not None and not self.expert_layers:
             raise UserError(
                 f"experts are set, but mlp_pattern = {self.mlp_pattern!r} has no layer "
-                "'e' or 'b'"
+                f"'e' or 'b' among n_layers = {self.n_layers}"
             )
 
     @property
@@ -253,12 +188,21 @@ class ModelConfig:
     @property
     def rotary_width(self) -> int:
         """How many numbers of a head are turned by its position."""
+        if self.latent is not None:
+            return self.latent.rope_width
         return int(self.head_width * self.rope_fraction)
 
     @property
     def kv_heads(self) -> int:
         """G: key/value heads, as many as query heads unless told otherwise."""
         return self.n_kv_heads or self.n_heads
+
+    @property
+    def cache_shape(self) -> tuple[int, int, int]:
+        """What a cache keeps per token and layer: (heads, key width, value width)."""
+        if self.latent is not None:
+            return 1, self.latent.rank + self.latent.rope_width, 0
+        return self.kv_heads, self.head_width, self.head_width
 
     @property
     def gated(self) -> bool:

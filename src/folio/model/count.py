@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from folio.model.config import ModelConfig
+from folio.model.config import Latent, ModelConfig
 
 MATRICES = ("attention", "mlp", "experts", "routers")
 ALWAYS_SHOWN = ("embedding", "positions", "attention", "mlp", "norms", "head")
@@ -35,13 +35,28 @@ def count_parameters(
 
 
 def _attention(config: ModelConfig) -> int:
-    """One layer's four matrices with their biases, and the norms of heads."""
+    """One layer's matrices with their biases, and the norms of heads."""
+    if config.latent is not None:
+        return _latent_attention(config, config.latent)
     d, inner = config.d_model, config.n_heads * config.head_width
     kv = config.kv_heads * config.head_width
     bias = config.bias if config.qkv_bias is None else config.qkv_bias
     matrices = 2 * d * inner + 2 * d * kv
     biases = (inner + 2 * kv) * bias + d * config.bias
     return matrices + biases + 2 * config.head_width * config.qk_norm
+
+
+def _latent_attention(config: ModelConfig, latent: Latent) -> int:
+    """Down to the latents, each with a norm, and up again to every head."""
+    d, b, inner = config.d_model, int(config.bias), config.n_heads * config.head_width
+    queries = inner + config.n_heads * latent.rope_width
+    asked, down = d, latent.rank + latent.rope_width
+    norms = latent.rank
+    if latent.query_rank is not None:
+        asked = latent.query_rank
+        down, norms = down + asked, norms + asked
+    up = asked * queries + 2 * latent.rank * inner
+    return d * down + b * down + norms + up + (inner + b) * d
 
 
 def _mlp(config: ModelConfig, width: int) -> int:
@@ -72,6 +87,9 @@ def flops_per_token(config: ModelConfig, length: int) -> int:
     counts = count_parameters(config, active_only=True)
     weights = sum(counts.get(part, 0) for part in MATRICES)
     weights += config.vocab_size * config.d_model  # the head, tied or not
-    inner = config.n_heads * config.head_width
+    met = config.n_heads * config.head_width
+    mixed = met  # numbers per key in the product for the scores, and for the mix
+    if config.latent is not None:
+        met += config.n_heads * config.latent.rope_width
     seen = sum(min(length, 2 * (w or length)) for w in config.layer_windows)
-    return 6 * weights + 6 * inner * seen
+    return 6 * weights + 3 * (met + mixed) * seen

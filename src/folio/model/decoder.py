@@ -16,6 +16,7 @@ from folio.model.attention import Attention, Cache, Shared
 from folio.model.config import ModelConfig
 from folio.model.heads import chunked_logprobs
 from folio.model.init import init_weights
+from folio.model.latent import LatentAttention
 from folio.model.mask import Masks
 from folio.model.mlp import make_mlp
 from folio.model.moe import MixtureOfExperts
@@ -37,7 +38,8 @@ class Block(nn.Module):
     def __init__(self, config: ModelConfig, layer: int = 0):
         super().__init__()
         self.attention_norm = make_norm(config)
-        self.attention = Attention(config, config.layer_windows[layer])
+        make_attention = Attention if config.latent is None else LatentAttention
+        self.attention = make_attention(config, config.layer_windows[layer])
         self.mlp_norm = make_norm(config)
         kind = config.layer_mlps[layer]
         self.mlp = make_mlp(config) if kind in "db" else None
@@ -122,6 +124,8 @@ class Decoder(nn.Module):
         """The last hidden states (B, T, D), normed, which `read` turns into logits."""
         if cache is not None and positions is None:
             raise ValueError("a cache needs positions: which tokens are new?")
+        if cache is not None and documents is not None:
+            raise ValueError("a cache holds one text a row, so it can't have documents")
         x, shared = self.embed(tokens, positions, documents)
         for layer, block in enumerate(self.blocks):
             if self.checkpoint_layers and self.training and cache is None:
@@ -150,7 +154,9 @@ class Decoder(nn.Module):
             x = x * torch.tensor(math.sqrt(self.config.d_model), dtype=x.dtype)
         if self.positions is not None:
             x = x + self.positions(positions).to(x.dtype)
-        angles = None if self.rotary is None else self.rotary(positions)
+        angles = None
+        if self.rotary is not None:  # in the dtype that layers want, once for all
+            angles = tuple(part.to(x.dtype) for part in self.rotary(positions))
         masks = Masks(positions, plain, documents)
         return self.dropout(x), Shared(positions, masks, self.rotary, angles)
 

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import torch
 from torch import Tensor
+
+
+def sees(query: Tensor, key: Tensor, window: int | None, sinks: int) -> Tensor:
+    """The rule itself, for positions of any shapes that broadcast -> bool."""
+    seen = (key >= 0) & (key <= query)
+    if window is None:
+        return seen
+    return seen & ((key > query - window) | (key < sinks))
 
 
 def visible(
@@ -27,12 +39,82 @@ def visible(
     tensor([[[1, 0, 0, 1, 1]]], dtype=torch.int32)
     """
     query, key = query_positions[:, :, None], key_positions[:, None, :]
-    seen = (key >= 0) & (key <= query)
-    if window is not None:
-        seen &= (key > query - window) | (key < sinks)
+    seen = sees(query, key, window, sinks)
     if documents is not None:
-        seen &= documents[0][:, :, None] == documents[1][:, None, :]
+        seen = seen & (documents[0][:, :, None] == documents[1][:, None, :])
     return seen
+
+
+class Mask:
+    """Which keys each query sees, in the forms that `attend` wants, each made once.
+
+    Takes what `visible` takes. causal: it is the plain triangle, which kernels know
+    without being shown. blind: some query, being padding, may see nothing at all.
+    """
+
+    def __init__(
+        self,
+        query_positions: Tensor,
+        key_positions: Tensor,
+        window: int | None = None,
+        sinks: int = 0,
+        documents: tuple[Tensor, Tensor] | None = None,
+        *,
+        causal: bool = False,
+        blind: bool = True,
+    ):
+        self.query_positions, self.key_positions = query_positions, key_positions
+        self.window, self.sinks, self.documents = window, sinks, documents
+        self.causal, self.blind = causal, blind
+        self._made: dict[object, Any] = {}
+
+    def once(self, form: object, make: Callable[[], Any]) -> Any:
+        """What `make` gives, kept under the name `form`."""
+        if form not in self._made:
+            self._made[form] = make()
+        return self._made[form]
+
+    @property
+    def seen(self) -> Tensor:
+        """bool (B or 1, 1, T, S): the same for all heads."""
+        rule = (self.window, self.sinks, self.documents)
+        return self.once(
+            "seen",
+            lambda: visible(self.query_positions, self.key_positions, *rule)[:, None],
+        )
+
+    @property
+    def sink_keys(self) -> Tensor:
+        """Which keys are sinks: bool (B or 1, 1, 1, S)."""
+        return self.once(
+            "sinks", lambda: (self.key_positions < self.sinks)[:, None, None]
+        )
+
+    @property
+    def blind_queries(self) -> Tensor:
+        """Which queries see nothing: bool (B or 1, 1, T, 1)."""
+        return self.once("blind", lambda: ~self.seen.any(-1, keepdim=True))
+
+    def added(self, dtype: torch.dtype, blind_see_all: bool = False) -> Tensor:
+        """What is added to the scores: 0 where seen, -inf where not; shape of `seen`.
+
+        With `blind_see_all`, queries that see nothing see everything instead: a softmax
+        over nothing is NaN, and so are its gradients. Their result must be dropped.
+        """
+        opened = blind_see_all and self.blind
+
+        def make() -> Tensor:
+            seen = self.seen | self.blind_queries if opened else self.seen
+            zeros = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+            return zeros.masked_fill_(~seen, float("-inf"))
+
+        return self.once((dtype, opened), make)
+
+
+def causal_mask(length: int, device: torch.device | str = "cpu") -> Mask:
+    """Each of `length` tokens sees itself and all before."""
+    positions = torch.arange(length, device=device)[None]
+    return Masks(positions, plain=True).of(positions)
 
 
 class Masks:
@@ -43,21 +125,29 @@ class Masks:
     ) -> None:
         """`plain`: the positions (B, T) are 0, 1, 2, ... in every row."""
         self.positions, self.plain, self.documents = positions, plain, documents
-        self.made: list[tuple[Tensor, int | None, int, Tensor]] = []
+        self.made: list[tuple[Tensor, int | None, int, Mask]] = []
 
     def of(
         self, key_positions: Tensor, window: int | None = None, sinks: int = 0
-    ) -> Tensor | None:
-        """The mask (B, 1, T, S) for keys at (B, S); None: plainly causal."""
-        if self.plain and key_positions is self.positions:
-            if window is not None and key_positions.shape[1] <= window:
-                window, sinks = None, 0  # the window is not felt
-            if window is None and self.documents is None:
-                return None
+    ) -> Mask:
+        """The mask for keys at (B, S)."""
+        own = key_positions is self.positions
+        if window is None or (self.plain and own and key_positions.shape[1] <= window):
+            window, sinks = None, 0  # no window is felt
         for keys, *rule, mask in self.made:
             if keys is key_positions and rule == [window, sinks]:
                 return mask
         both = None if self.documents is None else (self.documents, self.documents)
-        mask = visible(self.positions, key_positions, window, sinks, both)[:, None]
+        plain = self.plain and own
+        causal = plain and window is None and both is None
+        mask = Mask(
+            self.positions,
+            key_positions,
+            window,
+            sinks,
+            both,
+            causal=causal,
+            blind=not plain,
+        )
         self.made.append((key_positions, window, sinks, mask))
         return mask

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from folio.model.attention import Shared
 from folio.model.config import ModelConfig
 from folio.model.mlp import ACTIVATIONS, make_mlp
+
+HAS_KERNEL = hasattr(F, "grouped_mm")  # since torch 2.10
 
 
 class Choice(NamedTuple):
@@ -20,6 +23,18 @@ class Choice(NamedTuple):
     weights: Tensor  # (N, k) how much each counts
     shares: Tensor  # (N, E) the router's opinion of all, rows sum to one
     logits: Tensor  # (N, E)
+
+
+class PreciseLinear(nn.Linear):
+    """A linear layer that works in fp32 at least, whatever the model is in.
+
+    Rounded to bf16, close scores become equal, and small changes of them nothing.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:  # (..., inputs) -> (..., outputs)
+        kind = torch.promote_types(x.dtype, torch.float32)
+        with torch.autocast(x.device.type, enabled=False):
+            return F.linear(x.to(kind), self.weight.to(kind))
 
 
 class Router(nn.Module):
@@ -33,12 +48,20 @@ class Router(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.options = config.experts
-        self.score = nn.Linear(config.d_model, self.options.count, bias=False)
+        self.score = PreciseLinear(config.d_model, self.options.count, bias=False)
         if self.options.router == "sigmoid":
             self.register_buffer("bias", torch.zeros(self.options.count))
 
+    def _apply(self, fn, recurse: bool = True) -> Router:
+        """Move with the model, but keep the bias fp32: its steps are small."""
+        exact = self._buffers.get("bias")
+        super()._apply(fn, recurse)
+        if exact is not None and not exact.is_meta and not self.bias.is_meta:
+            self.bias = exact.to(self.bias.device)
+        return self
+
     def forward(self, x: Tensor) -> Choice:  # (N, D)
-        logits = self.score(x).float()
+        logits = self.score(x)
         if self.options.router == "sigmoid":
             scores = logits.sigmoid()
             experts = (scores + self.bias).topk(self.options.active, -1).indices
@@ -52,31 +75,63 @@ class Router(nn.Module):
         return Choice(experts, weights, shares, logits)
 
 
+def grouped_linear(x: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
+    """Each group of rows by its own matrix: (M, I), (E, O, I), (E,) -> (M, O).
+
+    The first counts[0] rows go through weights[0], and so on. One kernel does it
+    where it can, and need not wait for the counts to arrive from a GPU; autocast
+    doesn't know of it.
+    """
+    if torch.is_autocast_enabled(x.device.type):
+        kind = torch.get_autocast_dtype(x.device.type)
+        x, weights = x.to(kind), weights.to(kind)
+    if kernel_can(x, weights):
+        ends = counts.cumsum(0).int()
+        return F.grouped_mm(x, weights.transpose(-2, -1), offs=ends)
+    groups = zip(x.split(counts.tolist()), weights.unbind(), strict=True)
+    return torch.cat([rows @ weight.T for rows, weight in groups])
+
+
+def kernel_can(x: Tensor, weights: Tensor) -> bool:
+    """Its compiled form knows bf16 alone, and it reads rows 16 bytes at a time."""
+    if torch.compiler.is_compiling():
+        known = x.dtype == torch.bfloat16
+    else:
+        known = x.dtype in (torch.bfloat16, torch.float16, torch.float32)
+    even = all(width * x.element_size() % 16 == 0 for width in weights.shape[1:])
+    return HAS_KERNEL and known and even
+
+
 class Experts(nn.Module):
     """E feed-forward parts without biases, their weights stacked."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        count, width, d_model = (
-            config.experts.count,
-            config.expert_width,
-            config.d_model,
-        )
+        count, width = config.experts.count, config.expert_width
         self.activation = ACTIVATIONS[config.mlp]
         self.gate = None
         if config.gated:
-            self.gate = nn.Parameter(torch.empty(count, width, d_model))
-        self.up = nn.Parameter(torch.empty(count, width, d_model))
-        self.down = nn.Parameter(torch.empty(count, d_model, width))
+            self.gate = nn.Parameter(torch.empty(count, width, config.d_model))
+        self.up = nn.Parameter(torch.empty(count, width, config.d_model))
+        self.down = nn.Parameter(torch.empty(count, config.d_model, width))
 
     def one(self, x: Tensor, expert: int) -> Tensor:
-        """What a single expert makes of x (N, D) -> (N, D)."""
+        """What a single expert makes of x (N, D) -> (N, D): to be read."""
         up = x @ self.up[expert].T
         if self.gate is None:
             hidden = self.activation(up)
         else:
             hidden = self.activation(x @ self.gate[expert].T) * up
         return hidden @ self.down[expert].T
+
+    def all(self, x: Tensor, counts: Tensor) -> Tensor:
+        """x (M, D), sorted by expert, of which each has `counts` (E,) -> (M, D)."""
+        up = grouped_linear(x, self.up, counts)
+        if self.gate is None:
+            hidden = self.activation(up)
+        else:
+            hidden = self.activation(grouped_linear(x, self.gate, counts)) * up
+        return grouped_linear(hidden, self.down, counts)
 
     def forward(self, x: Tensor, choice: Choice) -> Tensor:
         """x (N, D) -> (N, D): tokens sorted by expert, so each expert runs once.
@@ -86,12 +141,9 @@ class Experts(nn.Module):
         k = choice.experts.shape[-1]
         chosen = choice.experts.flatten()  # (N k,)
         order = chosen.argsort(stable=True)
-        counts = chosen.bincount(minlength=len(self.up)).tolist()
-        parts = x[order // k].split(counts)
-        done = torch.cat([self.one(p, e) for e, p in enumerate(parts) if len(p)])
-        back = torch.empty_like(order)
-        back[order] = torch.arange(len(order), device=order.device)
-        done = done[back].unflatten(0, (-1, k))  # (N, k, D)
+        counts = chosen.bincount(minlength=len(self.up))
+        done = self.all(x[order // k], counts)
+        done = done[order.argsort()].unflatten(0, (-1, k))  # (N, k, D)
         return (done * choice.weights[..., None].to(done.dtype)).sum(1)
 
 
@@ -104,23 +156,30 @@ def mix_reference(experts: Experts, x: Tensor, choice: Choice) -> Tensor:
     )
 
 
+def choices_counted(choice: Choice, real: Tensor) -> Tensor:
+    """How often each expert was chosen in each row, all k times: (B, E), whole numbers.
+
+    real (B, T): which tokens count, those that aren't padding.
+    """
+    rows, k = len(real), choice.experts.shape[-1]
+    counts = real.new_zeros(rows, choice.shares.shape[-1], dtype=torch.long)
+    times = real.long().repeat_interleave(k, 1)  # (B, T k)
+    return counts.scatter_add_(1, choice.experts.view(rows, -1), times)
+
+
 def balance_loss(choice: Choice, real: Tensor) -> Tensor:
-    """Is the work spread evenly? One number per row, 1 if it is, up to E if not.
+    """Is the work spread evenly? One number per row, 1 if it is, up to E / k if not.
 
     E times the sum over experts of (share of the row's choices that it got, all k of
     them) x (mean share that the router gave it) (Fedus et al. 2021, eq. 4; per
     sequence as DeepSeek-V3, eq. 17). Per row, so that accumulated micro-batches and
     several ranks have the gradient of one batch. real (B, T): not padding.
     """
-    rows, length = real.shape
-    count = choice.shares.shape[-1]
-    keep = real[..., None].float()
-    got = nn.functional.one_hot(choice.experts, count).sum(-2).float()
-    got = (got.view(rows, length, count) * keep).sum(1)
+    got = choices_counted(choice, real).float()
     got = got / got.sum(-1, keepdim=True).clamp(min=1)
-    given = (choice.shares.view(rows, length, count) * keep).sum(1)
-    given = given / keep.sum(1).clamp(min=1)
-    return count * (got * given).sum(-1)
+    given = choice.shares.view(*real.shape, -1) * real[..., None]  # (B, T, E)
+    given = given.sum(1) / real.sum(1, keepdim=True).clamp(min=1)
+    return choice.shares.shape[-1] * (got * given).sum(-1)
 
 
 def z_loss(choice: Choice, real: Tensor) -> Tensor:
@@ -146,7 +205,7 @@ class MixtureOfExperts(nn.Module):
                 config, self.options.shared * config.expert_width
             )
         # Tokens that each expert got since the last look, in training
-        load = torch.zeros(self.options.count)
+        load = torch.zeros(self.options.count, dtype=torch.long)
         self.register_buffer("load", load, persistent=False)
 
     def forward(self, x: Tensor, shared: Shared) -> Tensor:  # (B, T, D) -> (B, T, D)
@@ -171,9 +230,7 @@ class MixtureOfExperts(nn.Module):
             loss = loss + self.options.z_loss * z_loss(choice, real)
         if isinstance(loss, Tensor):
             shared.router_losses.append(loss)
-        with torch.no_grad():
-            chosen = choice.experts[real.flatten()].flatten()
-            self.load += chosen.bincount(minlength=self.options.count)
+        self.load += choices_counted(choice, real).sum(0)
 
 
 def routers_of(model: nn.Module) -> dict[str, MixtureOfExperts]:
@@ -192,16 +249,18 @@ def balance_routers(
     """Share of the choices that each expert got since the last call, by layer.
 
     Sigmoid routers with a bias_rate are nudged: the bias of experts that got more than
-    their part sinks by it, that of the others rises (Wang et al. 2024). `add_ranks`
-    sums over processes, so that all nudge alike.
+    their part sinks by it, that of the others rises (Wang et al. 2024), unless the
+    router is frozen. `add_ranks` sums over processes, so that all nudge alike. Where
+    layers are checkpointed tokens may be counted twice, all of them alike: the shares
+    are the same.
     """
     shares = {}
     for name, moe in routers_of(model).items():
-        load = add_ranks(moe.load.clone())
+        load = add_ranks(moe.load.float())
         moe.load.zero_()
         if not load.sum():
             continue
-        if moe.options.bias_rate:
+        if moe.options.bias_rate and moe.router.score.weight.requires_grad:
             too_few = (load.mean() - load).sign()
             moe.router.bias += moe.options.bias_rate * too_few
         shares[name] = load / load.sum()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from folio.model.config import ModelConfig, RopeScaling
 
-Angles = tuple[Tensor, Tensor]
+Angles = tuple[Tensor, Tensor]  # cosines, and sines with the first half negative
 
 
 def sinusoidal(positions: Tensor, width: int) -> Tensor:
@@ -102,27 +102,30 @@ class Rotary(nn.Module):
         return self
 
     def forward(self, positions: Tensor) -> Angles:
-        """positions (B, T) -> cosine and sine, both (B, 1, T, width / 2), fp32."""
+        """positions (B, T) -> what `rotate` takes, both (B, 1, T, width), fp32."""
         angle = positions[:, None, :, None].float() * self.frequencies
-        return angle.cos() * self.magnitude, angle.sin() * self.magnitude
+        cos, sin = angle.cos() * self.magnitude, angle.sin() * self.magnitude
+        return torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
 
 
 def rotate(x: Tensor, angles: Angles) -> Tensor:
     """Turn each pair (x[i], x[i + width / 2]) by its angle; lengths stay the same.
 
-    x (B, H, T, K) -> (B, H, T, K). The halves are paired, not neighbors: the layout
-    of Llama's published weights in transformers. What is wider than the angles is
-    left as it is (partial rotation, Wang & Komatsuzaki 2021).
+    x (B, H, T, K) -> (B, H, T, K). A pair (a, b) becomes (a cos - b sin, b cos + a
+    sin). The halves are paired, not neighbors: the layout of Llama's published weights
+    in transformers. What is wider than the angles is left as it is (partial rotation,
+    Wang & Komatsuzaki 2021).
 
-    >>> quarter = torch.tensor([[[[0.0]]]]), torch.tensor([[[[1.0]]]])
+    >>> quarter = torch.zeros(1, 1, 1, 2), torch.tensor([[[[-1.0, 1.0]]]])
     >>> rotate(torch.tensor([[[[1.0, 0.0, 5.0]]]]), quarter)
     tensor([[[[0., 1., 5.]]]])
     """
     cos, sin = (part.to(x.dtype) for part in angles)
     width = cos.shape[-1]
-    a, b = x[..., :width], x[..., width : 2 * width]
-    turned = (a * cos - b * sin, b * cos + a * sin)
-    return torch.cat([*turned, x[..., 2 * width :]], -1)
+    if x.shape[-1] > width:
+        return torch.cat([rotate(x[..., :width], angles), x[..., width:]], -1)
+    a, b = x.chunk(2, -1)
+    return torch.addcmul(x * cos, torch.cat([b, a], -1), sin)
 
 
 class LearnedPositions(nn.Module):

@@ -11,9 +11,11 @@ from folio.data.text import TextStream
 from folio.data.tokens import Tokens
 from folio.model.config import ModelConfig
 from folio.model.decoder import Decoder
+from folio.model.lora import add_lora
 from folio.optim.adamw import adamw
 from folio.optim.schedule import make_schedule
 from folio.runtime import barrier, find_device, rank, seed_everything, world_size
+from folio.stages.parent import parent_model
 from folio.stages.prepare import open_tokens
 from folio.stages.recipe import PretrainRecipe
 from folio.text.tokenizer import Tokenizer
@@ -61,9 +63,9 @@ def assemble(recipe: PretrainRecipe, folder: Path, resume: bool, say: Say) -> Pa
 
 
 def make_learner(recipe: PretrainRecipe, vocab_size: int) -> Learner:
-    """The decoder and optimizer that the recipe describes, freshly initialized."""
-    config = fill_vocab(recipe.model, vocab_size)
-    model = Decoder(config).to(find_device(recipe.train.device))
+    """The decoder and optimizer that the recipe describes, before the first step."""
+    model = make_model(recipe, vocab_size).to(find_device(recipe.train.device))
+    model.checkpoint_layers = recipe.train.checkpoint_layers
     optim = recipe.optim
     return Learner(
         model,
@@ -78,7 +80,19 @@ def make_learner(recipe: PretrainRecipe, vocab_size: int) -> Learner:
         max_norm=recipe.train.max_norm or None,
         precision=recipe.train.precision,
         on_nonfinite=recipe.train.on_nonfinite,
+        watch_gradients=recipe.log.gradients,
     )
+
+
+def make_model(recipe: PretrainRecipe, vocab_size: int) -> Decoder:
+    """Freshly initialized, or with the parent's weights; LoRA beside them if asked."""
+    config = fill_vocab(recipe.model, vocab_size)
+    if recipe.parent is None:
+        return Decoder(config)
+    model = parent_model(recipe.parent, config)
+    if recipe.lora is not None:
+        add_lora(model, recipe.lora)
+    return model
 
 
 def fill_vocab(config: ModelConfig, vocab_size: int) -> ModelConfig:

@@ -14,11 +14,13 @@ from folio.model.store import save_model
 from folio.objectives.next_token import next_token
 from folio.runtime import init_distributed, rank
 from folio.stages.assemble import Parts, Say, assemble
+from folio.stages.parent import note_parent
 from folio.stages.prepare import prepare_tokenizer, prepare_tokens
 from folio.stages.recipe import PretrainRecipe
 from folio.stages.watch import (
     Measure,
     evaluation_hook,
+    expert_hooks,
     make_sinks,
     saving_hook,
     watching_hooks,
@@ -75,6 +77,7 @@ def begin(recipe: PretrainRecipe, folder: Path, resume: bool, say: Say) -> None:
     """Open the run's folder, and put its tokenizer and token files there."""
     run = open_run(folder, recipe, resume=resume, command=_command(), say=say)
     say(f"run {folder}")
+    note_parent(run, recipe.parent, lora=recipe.lora is not None)
     tokenizer = prepare_tokenizer(recipe, run, resume, say)
     prepare_tokens(recipe, tokenizer, run, say)
 
@@ -86,8 +89,10 @@ def describe(parts: Parts, say: Say) -> None:
     val_tokens = parts.val_tokens
     rewind(run, learner.step)
     counts = count_parameters(learner.model.config)
+    trained = sum(p.numel() for p in learner.model.parameters() if p.requires_grad)
     run.update_info(
         parameters=counts,
+        trained_parameters=trained,
         flops_per_token=flops_per_token(learner.model.config, recipe.length),
         tokenizer={
             "kind": tokenizer.name,
@@ -106,6 +111,8 @@ def describe(parts: Parts, say: Say) -> None:
     write_atomically(
         run.figures / "tokens.json", json.dumps(token_figure(tokenizer, val_tokens))
     )
+    if recipe.lora is not None:
+        say(f"LoRA of rank {recipe.lora.rank}: {trained:,} parameters are trained")
     say(
         f"{counts['total']:,} parameters; {len(train_tokens):,} tokens to train on, "
         f"{len(val_tokens):,} held out; vocabulary {tokenizer.vocab_size:,}; "
@@ -147,7 +154,15 @@ def learn(parts: Parts, sinks: list[Sink], also_measure: Measure | None) -> None
             save = saving_hook(parts, clock, stop)
             _train(
                 parts,
-                [log, hooks.agree(stop), evaluate, *watch, save, log.resume_clock],
+                [
+                    *expert_hooks(parts),
+                    log,
+                    hooks.agree(stop),
+                    evaluate,
+                    *watch,
+                    save,
+                    log.resume_clock,
+                ],
             )
     except BaseException as error:
         status = "interrupted" if isinstance(error, Interrupted) else "failed"
@@ -162,7 +177,7 @@ def learn(parts: Parts, sinks: list[Sink], also_measure: Measure | None) -> None
 def follow(parts: Parts) -> None:
     """What ranks other than the first do: train, and stop when any is asked to."""
     with stop_on_signal() as stop:
-        _train(parts, [hooks.agree(stop), hooks.leave(stop)])
+        _train(parts, [*expert_hooks(parts), hooks.agree(stop), hooks.leave(stop)])
 
 
 def _train(parts: Parts, beside: list[Hook]) -> None:

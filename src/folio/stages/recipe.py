@@ -7,6 +7,7 @@ from typing import Literal
 
 from folio.config import UserError
 from folio.model.config import ModelConfig
+from folio.model.lora import LoRA
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class TrainRecipe:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     on_nonfinite: Literal["stop", "skip"] = "stop"
     device: str = "auto"
+    checkpoint_layers: bool = False  # less memory for a third more work
     eval_every: int = 250  # over the whole held-out part; 0: never
     eval_batch: int = 32
     save_every: int = 500  # 0: only when asked to stop
@@ -84,19 +86,22 @@ class LogRecipe:
     """metrics.jsonl is always written; these are besides."""
 
     every: int = 10
+    gradients: bool = False  # the norm of each layer's gradient, too
     tensorboard: bool = False
     wandb: bool = False
 
 
 @dataclass(frozen=True)
 class PretrainRecipe:
-    """All of a pretraining run."""
+    """All of a pretraining run; with a parent, of one that goes on from another."""
 
     name: str = "pretrain"
     seed: int = 1337
+    parent: str | None = None  # a run that gives weights, [model] and [tokenizer]
     tokenizer: TokenizerRecipe = field(default_factory=TokenizerRecipe)
     data: DataRecipe = field(default_factory=DataRecipe)
     model: ModelConfig = field(default_factory=ModelConfig)
+    lora: LoRA | None = None  # train low-rank updates of the parent's weights
     optim: OptimRecipe = field(default_factory=OptimRecipe)
     train: TrainRecipe = field(default_factory=TrainRecipe)
     sample: SampleRecipe = field(default_factory=SampleRecipe)
@@ -114,6 +119,8 @@ class PretrainRecipe:
         for name, value in at_least_one.items():
             if value < 1:
                 raise UserError(f"{name} = {value}: must be at least 1")
+        if self.lora is not None and self.parent is None:
+            raise UserError("[lora] updates a model that has learned: set parent = RUN")
         if self.optim.lr <= 0:
             raise UserError(f"optim.lr = {self.optim.lr}: must be above 0")
         if not 1 <= self.length <= self.model.max_seq_len:

@@ -13,6 +13,7 @@ import torch
 from folio.config import toml_value
 from folio.model.config import ModelConfig
 from folio.model.count import count_parameters, flops_per_token
+from folio.model.heads import LOGITS_AT_ONCE
 from folio.stages.assemble import fill_vocab
 from folio.stages.prepare import load_tokenizer
 from folio.stages.recipe import PretrainRecipe, TokenizerRecipe
@@ -90,13 +91,24 @@ def field_comments(schema: type) -> dict[str, str]:
 def memory(config: ModelConfig, recipe: PretrainRecipe) -> dict[str, int]:
     """Bytes that training holds at once, in fp32: a first estimate.
 
-    Activations: what backward needs of each layer, about 16 D + 3 F numbers a token,
-    and two copies of the logits; the fused kernel spares the attention weights.
+    Activations: what backward needs of each layer, about 16 D + 3 F numbers a token
+    (F: of all feed-forward parts that a token meets), and two copies of the logits, as
+    far as they are in memory at once; the fused kernel spares the attention weights.
+    With checkpoint_layers only what enters each layer is kept, and one layer is whole.
     """
     parameters = count_parameters(config)["total"]
     places = recipe.train.batch * recipe.length
-    layer = 16 * config.d_model + 3 * config.ff_width
-    activations = places * (config.n_layers * layer + 2 * config.vocab_size)
+    met = {"d": config.ff_width, "e": 0, "b": config.ff_width}
+    if config.experts is not None:
+        options = config.experts
+        for kind in "eb":
+            met[kind] += (options.active + options.shared) * config.expert_width
+    layers = [16 * config.d_model + 3 * met[kind] for kind in config.layer_mlps]
+    kept = sum(layers)
+    if recipe.train.checkpoint_layers:
+        kept = config.n_layers * config.d_model + max(layers)
+    logits = min(places * config.vocab_size, LOGITS_AT_ONCE)
+    activations = places * kept + 2 * logits
     return {
         "weights": 4 * parameters,
         "gradients": 4 * parameters,

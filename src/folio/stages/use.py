@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
@@ -13,11 +14,18 @@ from folio.data.tokens import Tokens
 from folio.evals.perplexity import perplexity
 from folio.infer.generate import generate_text
 from folio.infer.sampling import Sampling
+from folio.infer.speculative import (
+    Draft,
+    DraftModel,
+    LookUp,
+    Tally,
+    speculative_text,
+)
 from folio.model.decoder import Decoder
-from folio.model.store import load_model
 from folio.runtime import find_device
+from folio.stages.parent import load_decoder
 from folio.stages.prepare import shard_folder
-from folio.stages.recipe import PretrainRecipe
+from folio.stages.recipe import PretrainRecipe, TrainRecipe
 from folio.text.tokenizer import Tokenizer
 from folio.training.run import Run
 from folio.viz import compare_table, write_compare
@@ -28,7 +36,7 @@ def load_run(folder: Path, device: str = "auto") -> tuple[Decoder, Tokenizer]:
     model_folder = Run(folder).model
     if not model_folder.is_dir():
         raise UserError(f"{folder} holds no run: {model_folder} is missing")
-    model = load_model(model_folder, find_device(device))
+    model = load_decoder(folder, find_device(device))
     tokenizer = Tokenizer.load(model_folder)
     if tokenizer.vocab_size > model.config.vocab_size:
         raise UserError(
@@ -48,20 +56,44 @@ def write_on(options: argparse.Namespace) -> None:
         options.repetition_penalty,
     )
     model, tokenizer = load_run(options.run, options.device)
+    draft, tally = make_draft(options, tokenizer), Tally()
     for number in range(options.samples):
         if number:
             print("\n" + "-" * 40)
         print(options.prompt, end="", flush=True)
-        for piece in generate_text(
-            model,
-            tokenizer,
-            options.prompt,
-            options.max_new_tokens,
-            sampling=sampling,
-            seed=options.seed + number,
-        ):
+        common = (model, tokenizer, options.prompt, options.max_new_tokens)
+        chances = {"sampling": sampling, "seed": options.seed + number}
+        if draft is None:
+            pieces = generate_text(*common, **chances)
+        else:
+            more = {"ahead": options.ahead, "tally": tally}
+            pieces = speculative_text(*common, draft, **more, **chances)
+        for piece in pieces:
             print(piece, end="", flush=True)
         print()
+    if draft is not None:
+        print(
+            f"{tally.acceptance:.0%} of the guesses were kept: "
+            f"{tally.tokens_per_read:.2f} tokens for each reading of the model",
+            file=sys.stderr,
+        )
+
+
+def make_draft(options: argparse.Namespace, tokenizer: Tokenizer) -> Draft | None:
+    """Who guesses ahead, if `folio generate` was told to let somebody."""
+    if options.lookup is not None:
+        if options.lookup < 1:
+            raise UserError(f"--lookup {options.lookup}: must be at least 1")
+        return LookUp(options.lookup)
+    if options.draft is None:
+        return None
+    model, its_tokenizer = load_run(options.draft, options.device)
+    if its_tokenizer.fingerprint != tokenizer.fingerprint:
+        raise UserError(
+            f"--draft {options.draft} has another tokenizer than {options.run}, so its "
+            "guesses mean nothing; give a run that was trained with the same one"
+        )
+    return DraftModel(model)
 
 
 def evaluate_run(folder: Path, task: str, path: str | None, device: str) -> None:
@@ -70,13 +102,19 @@ def evaluate_run(folder: Path, task: str, path: str | None, device: str) -> None
         raise UserError(f"unknown task {task!r}{nearest(task, ['perplexity'])}")
     model, tokenizer = load_run(folder, device)
     run = Run(folder)
-    recipe = build(PretrainRecipe, read_toml(run.recipe))
-    if path is None:
+    length, batch = min(model.config.max_seq_len, 1024), TrainRecipe.eval_batch
+    recipe = None
+    if run.recipe.is_file():
+        recipe = build(PretrainRecipe, read_toml(run.recipe))
+        length, batch = recipe.length, recipe.train.eval_batch
+    if path is not None:
+        tokens = encode_file(path, tokenizer)
+    elif recipe is not None:
         tokens = open_shards(shard_folder(recipe, run), "validation", tokenizer)
     else:
-        tokens = encode_file(path, tokenizer)
+        raise UserError(f"{folder} was imported, without a text: give one with --path")
     start = time.perf_counter()
-    metrics = perplexity(model, tokens, recipe.length, recipe.train.eval_batch)
+    metrics = perplexity(model, tokens, length, batch)
     seconds = time.perf_counter() - start
     print(f"{len(tokens):,} tokens of {path or 'held-out text'} in {seconds:.1f} s")
     for name, value in metrics.items():
@@ -88,7 +126,8 @@ def encode_file(path: str, tokenizer: Tokenizer) -> Tokens:
     ids: list[int] = []
     text_bytes = documents = 0
     for document in open_corpus(path).documents():
-        ids += [*tokenizer.encode(document), tokenizer.end_of_text]
+        ids += tokenizer.start_ids + tokenizer.encode(document)
+        ids.append(tokenizer.end_of_text)
         text_bytes += len(document.encode())
         documents += 1
     return Tokens.from_ids(

@@ -1,4 +1,4 @@
-"""What is watched while a run learns: logs, held-out loss, samples, attention."""
+"""What is watched while a run learns: logs, held-out loss, samples, attention, load."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from folio.data.tokens import Tokens
 from folio.evals.perplexity import perplexity
 from folio.infer.sampling import Sampling
 from folio.model.decoder import Decoder
+from folio.runtime import rank
 from folio.stages.assemble import Parts
 from folio.stages.recipe import PretrainRecipe
 from folio.text.tokenizer import Tokenizer
 from folio.training import hooks
+from folio.training.experts import balance_experts
 from folio.training.log import JsonLines, Sink, TensorBoard, Wandb
 from folio.training.loop import Hook
 from folio.training.progress import Display
@@ -60,6 +62,18 @@ def evaluation_hook(
         every=recipe.train.eval_every,
         last=recipe.train.steps,
     )
+
+
+def expert_hooks(parts: Parts) -> list[Hook]:
+    """For models with experts: these go first, on all ranks alike.
+
+    Not with LoRA, which leaves everything else as its parent has it, biases too.
+    """
+    if not parts.learner.model.config.expert_layers or parts.recipe.lora is not None:
+        return []
+    last = parts.recipe.train.steps
+    figure = None if rank() else parts.run.figures / "experts.json"
+    return [balance_experts(figure, every=max(1, last // 60), last=last)]
 
 
 def watching_hooks(parts: Parts) -> list[Hook]:

@@ -2,13 +2,15 @@
 
 Read in this order: tokenizer.py (what all have in common), char.py, byte.py,
 word_bpe.py, bpe.py (with word_counts.py and bpe_files.py), fast_bpe.py and the
-compiled_*.py behind it, wordpiece.py, chat.py.
+compiled_*.py behind it, wordpiece.py, chat.py. For models of others: added_tokens.py,
+sentencepiece_bpe.py and sentencepiece_files.py.
 """
 
 from folio.text.bpe import BPETokenizer
 from folio.text.byte import ByteTokenizer
 from folio.text.char import CharTokenizer
 from folio.text.chat import ChatTemplate
+from folio.text.sentencepiece_bpe import SentencePieceTokenizer
 from folio.text.tokenizer import (
     END_OF_TEXT,
     END_OF_TURN,
@@ -28,6 +30,7 @@ __all__ = [
     "ByteTokenizer",
     "CharTokenizer",
     "ChatTemplate",
+    "SentencePieceTokenizer",
     "StreamDecoder",
     "SurrogateError",
     "Tokenizer",

@@ -12,8 +12,9 @@ fast_bpe.py and compiled.py give equal results sooner; tests hold them to it.
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,30 +23,36 @@ import regex
 
 from folio.config import UserError
 from folio.text import word_bpe
+from folio.text.added_tokens import Extras, TextTokens, is_id
 from folio.text.byte_level import show_bytes
-from folio.text.tokenizer import (
-    SPECIAL_TOKENS,
-    Tokenizer,
-    is_id,
-    to_bytes,
-)
+from folio.text.tokenizer import SPECIAL_TOKENS, Tokenizer, to_bytes
 from folio.text.word_bpe import CACHED_WORDS, LONG_WORD, merge_word
 
 if TYPE_CHECKING:
     from folio.text.compiled import Encoder
 
-# What GPT-2 (2019) and GPT-4 (cl100k, 2023) call a word. Both keep the space before a
-# word with it and cut English contractions. GPT-4 also lets any one character that is
-# no letter lead a word ("\tdef", "(self"), takes digits by three and newlines by runs.
+# What GPT-2 (2019), GPT-4 (cl100k, 2023; Llama 3 too), Qwen (2 to 3) and Mistral
+# (Nemo, 2024) call a word. All keep the space before a word with it, all but Mistral
+# cut English contractions. The later ones also let any one character that is no letter
+# lead a word ("\tdef", "(self") and take newlines by runs; GPT-4 takes digits by
+# three, Qwen and Mistral singly. Mistral's cuts "camelCase", too, and keeps accents
+# that are characters of their own with their letter.
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 PATTERNS = {
     "gpt2": r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+"
     r"|\s+(?!\S)|\s+",
     "gpt4": r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    "qwen2": r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    "mistral": rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+"
+    rf"|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*|\p{{N}}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 }
-# Where both patterns cut, whatever stands around: behind a run of letters or digits,
-# and between a symbol and a blank. Neither side looks across such a place.
-SAFE_CUT = r"\p{L}(?=\P{L})|\p{N}(?=\P{N})|[^\s\p{L}\p{N}](?=[^\S\r\n])"
+# Where all patterns cut, whatever stands around: behind a run of letters or digits,
+# and between a symbol and a blank. Neither side looks across such a place. A mark such
+# as U+0301 could belong to what stands before it.
+SAFE_CUT = r"\p{L}(?=[^\p{L}\p{M}])|\p{N}(?=[^\p{N}\p{M}])|[^\s\p{L}\p{N}](?=[^\S\r\n])"
 _LAST_SAFE_CUT = regex.compile(f"(?r){SAFE_CUT}")  # (?r) searches from the end
 
 COMPILED_FROM = 1 << 22  # characters; for fewer, loading compiled code takes longer
@@ -108,6 +115,10 @@ def spell(word_counts: Mapping[bytes, int]) -> dict[tuple[bytes, ...], int]:
     }
 
 
+def _is_composed(character: str) -> bool:
+    return unicodedata.is_normalized("NFC", character)
+
+
 class BPETokenizer(Tokenizer):
     """Byte-level BPE. Trained here, the ids are: bytes, merges in order, specials.
 
@@ -124,11 +135,23 @@ class BPETokenizer(Tokenizer):
         pattern: str = "gpt4",
         special_tokens: Sequence[str] | Mapping[str, int] = SPECIAL_TOKENS,
         vocab: Mapping[bytes, int] | None = None,
+        *,
+        text_tokens: Mapping[str, int] | None = None,
+        nfc: bool = False,
+        whole_words: bool = False,
+        extras: Extras | None = None,
     ):
-        """`vocab` gives the ids of ordinary tokens where they are not in that order."""
+        """`vocab` gives the ids of ordinary tokens where they are not in that order.
+
+        What imported tokenizers have besides: `text_tokens` are found before the text
+        is split (see added_tokens.py); with `nfc`, text is first put into Unicode's
+        composed form, and comes back in it; with `whole_words` (`ignore_merges` in
+        files), a word that is a token is that token, whether merges make it or not.
+        """
         if pattern not in PATTERNS:
             raise UserError(f"pattern = {pattern!r}: choose one of {list(PATTERNS)}")
-        self.pattern = pattern
+        self.pattern, self.nfc, self.whole_words = pattern, nfc, whole_words
+        self.extras = extras or Extras()
         self.merges = list(merges)
         if vocab is None:
             pieces = [bytes([byte]) for byte in range(256)]
@@ -138,7 +161,9 @@ class BPETokenizer(Tokenizer):
             if len(set(special_tokens)) < len(special_tokens):
                 raise UserError(f"special_tokens = {special_tokens!r}: one comes twice")
             special_tokens = {t: len(vocab) + i for i, t in enumerate(special_tokens)}
+        self.text_tokens = dict(text_tokens or {})
         self._set_vocab(dict(vocab), dict(special_tokens))
+        self._set_text_tokens()
         self._split = regex.compile(PATTERNS[pattern]).findall
         self._cache: dict[str, list[int]] = {}
         self._expected = 0  # characters so far
@@ -146,19 +171,24 @@ class BPETokenizer(Tokenizer):
 
     def _set_vocab(self, vocab: dict[bytes, int], special: dict[str, int]) -> None:
         """Check that everything fits together, and number the merges."""
-        size = len(vocab) + len(special)
-        taken = [*vocab.values(), *special.values()]
+        text = self.text_tokens
+        size = len(vocab) + len(special) + len(text)
+        taken = [*vocab.values(), *special.values(), *text.values()]
         if not all(map(is_id, taken)) or sorted(taken) != list(range(size)):
             raise UserError(f"vocabulary: ids must be 0..{size - 1}, each once")
         pieces = [b""] * size
         for piece, index in vocab.items():
             pieces[index] = piece
+        for token, index in text.items():
+            pieces[index] = to_bytes(token)
         self._set_pieces(pieces, special)
         for byte in range(256):
             if bytes([byte]) not in vocab:
                 raise UserError(f"vocabulary: byte 0x{byte:02X} has no token")
-        # A merge may use only bytes and what earlier merges made, so none is circular.
+        # A merge uses bytes and what earlier merges made. Not so in files made from a
+        # ranked vocabulary: they list every way to make a token, where it stands.
         made = {bytes([byte]) for byte in range(256)}
+        made |= vocab.keys() if self.whole_words else set()
         self._ranks: dict[tuple[int, int], int] = {}
         self._merged: dict[tuple[int, int], int] = {}
         for rank, (left, right) in enumerate(self.merges):
@@ -177,6 +207,15 @@ class BPETokenizer(Tokenizer):
             lost = next(piece for piece in vocab if piece not in made)
             raise UserError(f"vocabulary entry {show_bytes(lost)!r}: no merge makes it")
         self._byte_ids = [vocab[bytes([byte])] for byte in range(256)]
+        self._words = vocab if self.whole_words else {}
+
+    def _set_text_tokens(self) -> None:
+        """Some are looked for in the text as it is, some once it is normalized."""
+        early, late = {}, {}
+        for token, index in self.text_tokens.items():
+            flags = self.extras.flags.get(token, {})
+            (late if self.nfc and flags.get("normalized") else early)[token] = index
+        self._early, self._late = TextTokens(early), TextTokens(late)
 
     @classmethod
     def train(
@@ -208,7 +247,7 @@ class BPETokenizer(Tokenizer):
             raise UserError(f"pattern = {pattern!r}: choose one of {list(PATTERNS)}")
         count, learn = count_split, learn_merges
         if not readable:
-            count, learn = fast_training(files_or_texts)
+            count, learn = fast_training(files_or_texts, pattern)
         count = partial(count, pattern=pattern)
         counts = count_words(files_or_texts, count, safe_cut, special_tokens, processes)
         merges = learn(counts, num_merges)
@@ -220,7 +259,7 @@ class BPETokenizer(Tokenizer):
         """The same ids from the readable loop and, once much has come, compiled."""
         self._expect(len(text))
         if self._encoder is not None:
-            return self._encoder.encode(text)
+            return self._encode_parts(text, self._encoder.encode)
         return self.encode_readably(text)
 
     def encode_batch(self, texts: Sequence[str], processes: int = 1) -> list[list[int]]:
@@ -238,6 +277,24 @@ class BPETokenizer(Tokenizer):
     def encode_readably(self, text: str) -> list[int]:
         """Split, then spell each word; words met before are remembered."""
         to_bytes(text)
+        return self._encode_parts(text, self._encode_part)
+
+    def _encode_parts(self, text: str, encode: Callable[[str], list[int]]) -> list[int]:
+        """Take out text tokens and normalize; `encode` what is left."""
+        if not self.text_tokens and not self.nfc:
+            return encode(text)
+        to_bytes(text)
+        ids: list[int] = []
+        for part in self._early.split(text):
+            if isinstance(part, int):
+                ids.append(part)
+                continue
+            part = unicodedata.normalize("NFC", part) if self.nfc else part
+            for piece in self._late.split(part):
+                ids += [piece] if isinstance(piece, int) else encode(piece)
+        return ids
+
+    def _encode_part(self, text: str) -> list[int]:
         cache = self._cache
         ids: list[int] = []
         for word in self._split(text):
@@ -246,7 +303,10 @@ class BPETokenizer(Tokenizer):
         return ids
 
     def _encode_word(self, word: str) -> list[int]:
-        ids = [self._byte_ids[byte] for byte in word.encode()]
+        spelled = word.encode()
+        if spelled in self._words:
+            return [self._words[spelled]]
+        ids = [self._byte_ids[byte] for byte in spelled]
         if len(ids) > LONG_WORD:
             from folio.text.fast_bpe import merge_long_word
 
@@ -258,7 +318,19 @@ class BPETokenizer(Tokenizer):
         return ids
 
     def _safe_cut(self, text: str) -> int:
-        return safe_cut(text)
+        if not self.text_tokens and not self.nfc:
+            return safe_cut(text)
+        for match in _LAST_SAFE_CUT.finditer(text):
+            cut = match.end()
+            # Only where normalizing leaves both neighbors as they are: a letter may
+            # become a letter with a mark, which is no letter.
+            if (
+                self._early.may_cut(text, cut)
+                and self._late.may_cut(text, cut)
+                and (not self.nfc or all(map(_is_composed, text[cut - 1 : cut + 1])))
+            ):
+                return cut
+        return 0
 
     def __getstate__(self) -> dict[str, Any]:
         """What goes to another process: not what can be made again there."""
@@ -296,4 +368,13 @@ class BPETokenizer(Tokenizer):
         from folio.text.bpe_files import read_bpe_json
 
         parts = read_bpe_json(data)
-        return cls(parts.merges, parts.pattern, parts.special_tokens, parts.vocab)
+        return cls(
+            parts.merges,
+            parts.pattern,
+            parts.special_tokens,
+            parts.vocab,
+            text_tokens=parts.text_tokens,
+            nfc=parts.nfc,
+            whole_words=parts.whole_words,
+            extras=parts.extras,
+        )

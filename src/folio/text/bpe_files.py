@@ -2,20 +2,23 @@
 
 Our tokenizer.json is the one Hugging Face's `tokenizers` reads: same ids for all
 ordinary text. (Its `encode` does turn the name of a special token into the control
-token, unless `encode_special_tokens` is set; ours never does.)
+token, unless `encode_special_tokens` is set; ours never does.) The other way around,
+the files of GPT-2, Llama 3, Qwen, OLMo and Mistral Nemo can be read; what a file asks
+for and we cannot honor is refused by its name.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from folio.config import UserError
+from folio.text.added_tokens import Extras, Flags, read_added_tokens
 from folio.text.byte_level import BYTE_LEVEL, read_bytes, show_bytes
-from folio.text.tokenizer import END_OF_TEXT, hugging_face_json, read_special_tokens
+from folio.text.tokenizer import END_OF_TEXT, hugging_face_json
 
 if TYPE_CHECKING:
     from folio.text.bpe import BPETokenizer
@@ -23,12 +26,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a BPE tokenizer is made of; `vocab` has no special tokens."""
+    """What a BPE tokenizer is made of; `vocab` has no added tokens."""
 
     merges: list[tuple[bytes, bytes]]
     pattern: str
     special_tokens: dict[str, int]
     vocab: dict[bytes, int]
+    text_tokens: dict[str, int] = field(default_factory=dict)
+    nfc: bool = False
+    whole_words: bool = False
+    extras: Extras = field(default_factory=Extras)
 
 
 # GPT-2's files
@@ -47,10 +54,15 @@ def read_gpt2(
         shown = json.loads(_read(vocab))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{vocab}: not valid JSON: {error}") from None
+    return gpt2_parts(shown, _read(merges), str(vocab))
+
+
+def gpt2_parts(shown: Any, merges: str, where: str) -> Parts:
+    """The parts from the content of vocab.json and merges.txt."""
     if not isinstance(shown, dict):
-        raise UserError(f"{vocab}: expected an object of token: id")
+        raise UserError(f"{where}: expected an object of token: id")
     special = {END_OF_TEXT: shown[END_OF_TEXT]} if END_OF_TEXT in shown else {}
-    lines = _read(merges).split("\n")
+    lines = merges.split("\n")
     if lines[0].startswith("#version"):
         lines = lines[1:]
     pairs = [line.rstrip("\r").split(" ") for line in lines if line.strip()]
@@ -72,17 +84,17 @@ def _read(path: str | Path) -> str:
 
 def bpe_json(tokenizer: BPETokenizer) -> dict[str, Any]:
     """The content of tokenizer.json."""
-    special = tokenizer.special_tokens
+    added = tokenizer.special_tokens | tokenizer.text_tokens
     pieces = [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)]
-    taken = set(special.values())
+    taken = set(added.values())
     vocab = {show_bytes(p): i for i, p in enumerate(pieces) if i not in taken}
-    for token in special:
+    for token in added:
         if token in vocab:
             raise UserError(
                 f"special token {token!r} is spelled like an ordinary one; a file "
                 f"cannot hold both: rename it"
             )
-    vocab = dict(sorted((vocab | special).items(), key=lambda item: item[1]))
+    vocab = dict(sorted((vocab | added).items(), key=lambda item: item[1]))
     merges = [[show_bytes(a), show_bytes(b)] for a, b in tokenizer.merges]
     model = {
         "type": "BPE",
@@ -92,12 +104,20 @@ def bpe_json(tokenizer: BPETokenizer) -> dict[str, Any]:
         "end_of_word_suffix": None,
         "fuse_unk": False,
         "byte_fallback": False,
-        "ignore_merges": False,
+        "ignore_merges": tokenizer.whole_words,
         "vocab": vocab,
         "merges": merges,
     }
-    splitter = pre_tokenizer(tokenizer.pattern)
-    return hugging_face_json(special, model, splitter, BYTE_LEVEL)
+    extras = tokenizer.extras
+    return hugging_face_json(
+        added,
+        model | roles_json(tokenizer.name, extras),
+        pre_tokenizer(tokenizer.pattern),
+        BYTE_LEVEL,
+        normalizer={"type": "NFC"} if tokenizer.nfc else None,
+        post_processor=post_processor(extras.start, tokenizer.special_tokens),
+        flags=extras.flags,
+    )
 
 
 def pre_tokenizer(pattern: str) -> dict[str, Any]:
@@ -123,24 +143,135 @@ def read_bpe_json(data: dict[str, Any]) -> Parts:
     model = data["model"]
     if model.get("type", "BPE") != "BPE":
         raise UserError(f"model.type = {model['type']!r}: only BPE can be read")
-    for field in (
+    refuse_options(
+        model,
         "dropout",
         "unk_token",
         "continuing_subword_prefix",
         "end_of_word_suffix",
         "byte_fallback",
-        "ignore_merges",
-    ):
-        if model.get(field):
-            raise UserError(f"model.{field} = {model[field]!r}: not supported")
-    if data.get("normalizer") is not None:
-        raise UserError("normalizer: not supported, it would change the text")
-    special = read_special_tokens(data)
-    pairs = [
-        pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]
-    ]
-    vocab = _read_vocab(model["vocab"], special)
-    return Parts(_read_merges(pairs), _read_pattern(data), special, vocab)
+    )
+    nfc = _read_normalizer(data.get("normalizer"))
+    added = read_added_tokens(data)
+    vocab = _read_vocab(model["vocab"], added.control | added.text)
+    return Parts(
+        _read_merges(split_merges(model["merges"])),
+        _read_pattern(data),
+        added.control,
+        vocab,
+        added.text,
+        nfc,
+        read_flag(model, "ignore_merges"),
+        read_extras(data, added.flags),
+    )
+
+
+def refuse_options(model: Mapping[str, Any], *names: str) -> None:
+    """Options of a BPE model that would change ids."""
+    for name in names:
+        if model.get(name):
+            raise UserError(f"model.{name} = {model[name]!r}: not supported")
+
+
+def read_flag(model: Mapping[str, Any], name: str) -> bool:
+    value = model.get(name, False)
+    if not isinstance(value, bool):
+        raise UserError(f"model.{name} = {value!r}: expected true or false")
+    return value
+
+
+def split_merges(merges: list[Any]) -> list[list[str]]:
+    """Both spellings of merges: `"a b"` of old, and `["a", "b"]`."""
+    return [pair.split(" ") if isinstance(pair, str) else pair for pair in merges]
+
+
+def _read_normalizer(normalizer: Any) -> bool:
+    """Is text to be composed (NFC) first? Any other normalizer is refused."""
+    if isinstance(normalizer, dict) and normalizer.get("type") == "Sequence":
+        steps = normalizer["normalizers"]
+        normalizer = steps[0] if len(steps) == 1 else (normalizer if steps else None)
+    if normalizer is None:
+        return False
+    if normalizer != {"type": "NFC"}:
+        kind = normalizer.get("type")
+        raise UserError(f"normalizer: {kind!r} is not supported, only NFC is")
+    return True
+
+
+# what both kinds of BPE files share
+
+
+def roles_json(kind: str, extras: Extras) -> dict[str, Any]:
+    """Our note in `model`: roles of tokens, the chat template. Nothing for our own."""
+    note = {"roles": dict(extras.roles), "chat": extras.chat, "jinja": extras.jinja}
+    note = {name: value for name, value in note.items() if value}
+    return {"folio": {"kind": kind, **note}} if note else {}
+
+
+def post_processor(
+    start: tuple[str, ...], special_tokens: Mapping[str, int]
+) -> dict[str, Any] | None:
+    """Control tokens before each text, as `tokenizers` writes it."""
+    if not start:
+        return None
+    first = [{"SpecialToken": {"id": token, "type_id": 0}} for token in start]
+    second = [{"SpecialToken": {"id": token, "type_id": 1}} for token in start]
+    return {
+        "type": "TemplateProcessing",
+        "single": [*first, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [
+            *first,
+            {"Sequence": {"id": "A", "type_id": 0}},
+            *second,
+            {"Sequence": {"id": "B", "type_id": 1}},
+        ],
+        "special_tokens": {
+            token: {"id": token, "ids": [special_tokens[token]], "tokens": [token]}
+            for token in start
+        },
+    }
+
+
+def read_extras(data: Mapping[str, Any], flags: Flags) -> Extras:
+    """Everything of a tokenizer.json that is not its vocabulary."""
+    from folio.text.chat import ChatTemplate
+
+    note = data["model"].get("folio", {})
+    roles, chat, jinja = note.get("roles", {}), note.get("chat"), note.get("jinja")
+    if not all(isinstance(x, str) for item in roles.items() for x in item):
+        raise UserError("model.folio.roles: expected names of tokens")
+    if not isinstance(jinja, str | None):
+        raise UserError("model.folio.jinja: expected a text")
+    controls = ChatTemplate.from_json(chat).controls if chat is not None else ()
+    start = read_start(data.get("post_processor"))
+    known = {entry["content"] for entry in data.get("added_tokens") or []}
+    for token in (*roles.values(), *start, *controls):
+        if token not in known:
+            raise UserError(f"{token!r} has a role, but is not in added_tokens")
+    return Extras(dict(roles), start, flags, chat, jinja)
+
+
+def read_start(processor: Any) -> tuple[str, ...]:
+    """The control tokens that a post-processor puts before a text."""
+    if processor is None:
+        return ()
+    match processor.get("type"):
+        case "ByteLevel":  # moves offsets, not ids
+            return ()
+        case "Sequence":
+            found = [read_start(step) for step in processor["processors"]]
+            return tuple(token for start in found for token in start)
+        case "TemplateProcessing":
+            template = processor["single"]
+    if processor.get("type") != "TemplateProcessing":
+        raise UserError(f"post_processor: {processor.get('type')!r} is not supported")
+    *start, last = template
+    if "Sequence" not in last or not all("SpecialToken" in one for one in start):
+        raise UserError(
+            "post_processor: puts tokens behind a text; only those before it are "
+            "supported"
+        )
+    return tuple(one["SpecialToken"]["id"] for one in start)
 
 
 def _read_pattern(data: dict[str, Any]) -> str:
@@ -163,10 +294,12 @@ def _read_pattern(data: dict[str, Any]) -> str:
     )
 
 
-# GPT-4's pattern as Llama 3 and others write it; it cuts at the same places.
+# The patterns of GPT-4 and Qwen as Llama 3 and Qwen write them; same cuts.
+_BEGIN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+_END = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 OTHER_SPELLINGS = {
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+": "gpt4",
+    rf"{_BEGIN}\p{{N}}{{1,3}}{_END}": "gpt4",
+    rf"{_BEGIN}\p{{N}}{_END}": "qwen2",
 }
 
 

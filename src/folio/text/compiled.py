@@ -14,6 +14,7 @@ from numba import njit
 from folio.text.bpe import BPETokenizer
 from folio.text.compiled_merges import learn_merges
 from folio.text.compiled_split import inner, kinds, word_end
+from folio.text.fast_bpe import COMPILED
 from folio.text.tokenizer import to_bytes
 
 __all__ = ["Encoder", "count_split", "learn_merges"]
@@ -30,7 +31,7 @@ def count_split(texts: list[str], pattern: str) -> dict[bytes, int]:
     data = b"".join(parts)
     ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
     array = np.frombuffer(data, np.uint8)
-    words = _count(array, ends, kinds(), pattern == "gpt4").tolist()
+    words = _count(array, ends, kinds(), COMPILED[pattern]).tolist()
     return {data[start : start + size]: number for start, size, number in words}
 
 
@@ -67,7 +68,7 @@ def same(text, a, other, b, size):
 
 
 @njit(cache=True)
-def _count(text, ends, kinds, gpt4):
+def _count(text, ends, kinds, digits):
     """Start, size and number of each different word, by open addressing: (words, 3).
 
     `ends` are those of the single texts in `text`: no word reaches across one.
@@ -80,7 +81,7 @@ def _count(text, ends, kinds, gpt4):
     while start < len(text):
         while start == ends[document]:
             document += 1
-        end = word_end(text[: ends[document]], start, kinds, gpt4)
+        end = word_end(text[: ends[document]], start, kinds, digits)
         value = hash_of(text, start, end)
         place = place_of(value, size)
         while True:
@@ -129,7 +130,7 @@ class Encoder:
     """
 
     def __init__(self, tokenizer: BPETokenizer):
-        self._gpt4 = tokenizer.pattern == "gpt4"
+        self._digits = COMPILED[tokenizer.pattern]
         self._byte_ids = np.array(tokenizer._byte_ids, np.int32)
         self._merges = _merge_table(tokenizer._ranks, tokenizer._merged)
         self._memory = (
@@ -146,7 +147,7 @@ class Encoder:
     def encode(self, text: str) -> list[int]:
         data = np.frombuffer(to_bytes(text), np.uint8)
         ids = _encode(
-            data, kinds(), self._gpt4, self._byte_ids, self._merges, self._memory
+            data, kinds(), self._digits, self._byte_ids, self._merges, self._memory
         )
         return ids.tolist()
 
@@ -190,13 +191,13 @@ def _rank(left, right, merges):
 
 
 @njit(cache=True)
-def _encode(text, kinds, gpt4, byte_ids, merges, memory):
+def _encode(text, kinds, digits, byte_ids, merges, memory):
     table, hashes, begins, sizes, numbers, spelled, known, used = memory
     out = np.empty(len(text), np.int32)
     written, start = 0, 0
     scratch = np.empty(LONGEST, np.int32)
     while start < len(text):
-        end = word_end(text, start, kinds, gpt4)
+        end = word_end(text, start, kinds, digits)
         size = end - start
         if size > LONGEST:
             written = _merge_long(text, start, end, byte_ids, merges, out, written)

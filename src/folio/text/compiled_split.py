@@ -13,6 +13,8 @@ import numpy as np
 import regex
 from numba import njit
 
+from folio.text.fast_bpe import COMPILED
+
 # A function that only compiled code calls needs no way in from Python.
 inner = njit(cache=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
@@ -119,8 +121,8 @@ def word_end_gpt2(text, i, kinds):
 
 
 @inner
-def word_end_gpt4(text, i, kinds):
-    """Behind the word that starts at byte `i`, by GPT-4's pattern."""
+def word_end_gpt4(text, i, kinds, digits):
+    """Behind the word that starts at byte `i`, by GPT-4's pattern or Qwen's."""
     if text[i] == ord("'"):
         length = contraction(text, i, True)
         if length:
@@ -130,7 +132,7 @@ def word_end_gpt4(text, i, kinds):
     if kind == LETTER:
         return run_end(text, i, kinds, LETTER)
     if kind == DIGIT:
-        for _ in range(2):
+        for _ in range(digits - 1):
             if i < len(text):
                 following, width = kind_at(text, i, kinds)
                 if following == DIGIT:
@@ -149,19 +151,19 @@ def word_end_gpt4(text, i, kinds):
 
 
 @inner
-def word_end(text, i, kinds, gpt4):
-    if gpt4:
-        return word_end_gpt4(text, i, kinds)
+def word_end(text, i, kinds, digits):
+    if digits:
+        return word_end_gpt4(text, i, kinds, digits)
     return word_end_gpt2(text, i, kinds)
 
 
 @njit(cache=True)
-def cuts(text, kinds, gpt4):
+def cuts(text, kinds, digits):
     """Where each word ends: (words,) int64."""
     ends = np.empty(len(text), np.int64)
     number, i = 0, 0
     while i < len(text):
-        i = word_end(text, i, kinds, gpt4)
+        i = word_end(text, i, kinds, digits)
         ends[number] = i
         number += 1
     return ends[:number].copy()
@@ -170,6 +172,6 @@ def cuts(text, kinds, gpt4):
 def split(text: str, pattern: str) -> list[str]:
     """`bpe.split`, compiled: for the tests that compare the two."""
     data = text.encode()
-    ends = cuts(np.frombuffer(data, np.uint8), kinds(), pattern == "gpt4").tolist()
+    ends = cuts(np.frombuffer(data, np.uint8), kinds(), COMPILED[pattern]).tolist()
     starts = [0, *ends[:-1]]
     return [data[a:b].decode() for a, b in zip(starts, ends, strict=True)]

@@ -24,6 +24,10 @@ from folio.text import bpe
 from folio.text.word_bpe import Piece, glue
 from folio.text.word_counts import as_source
 
+# The split patterns that compiled_split.py knows, and how many digits make a word
+# there: 0 is GPT-2's, which takes them all.
+COMPILED = {"gpt2": 0, "gpt4": 3, "qwen2": 1}
+
 
 @cache
 def compiled() -> ModuleType | None:
@@ -36,18 +40,26 @@ def compiled() -> ModuleType | None:
 
 
 def make_encoder(tokenizer: bpe.BPETokenizer):
-    """`tokenizer.encode` compiled, or None where numba is not installed."""
+    """`tokenizer.encode` compiled, or None where that can't be.
+
+    Compiled are the patterns of `COMPILED`, where numba is installed. A tokenizer with
+    `whole_words` is not: the compiled loop knows only merges.
+    """
     module = compiled()
-    return None if module is None else module.Encoder(tokenizer)
+    if module is None or tokenizer.pattern not in COMPILED or tokenizer.whole_words:
+        return None
+    return module.Encoder(tokenizer)
 
 
 # training
 
 
-def fast_training(files_or_texts: Iterable[str | Path]) -> tuple[Callable, Callable]:
+def fast_training(
+    files_or_texts: Iterable[str | Path], pattern: str
+) -> tuple[Callable, Callable]:
     """What `bpe.count_split` and `bpe.learn_merges` do, fast for this much text."""
     module = compiled() if _size(files_or_texts) >= bpe.COMPILED_FROM else None
-    if module is not None:
+    if module is not None and pattern in COMPILED:
         return module.count_split, module.learn_merges
     return bpe.count_split, lambda counts, n: learn_merges_heap(bpe.spell(counts), n)
 

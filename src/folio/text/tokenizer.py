@@ -6,6 +6,9 @@ Two promises hold for each of them and are tested on all of Unicode:
 * text never turns into a control token. `encode("<|endoftext|>")` spells out
   thirteen characters; only `special_id("<|endoftext|>")`, called by code that
   means it, gives the id that ends a document.
+
+Some tokenizers of others change a text before they split it, so what comes back is
+the changed text: see `BPETokenizer.nfc` and sentencepiece_bpe.py.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from typing import Any, ClassVar
 
 from folio.config import UserError, nearest
 from folio.files import write_atomically
+from folio.text.added_tokens import Extras, Flags, added_tokens_json, is_id
 from folio.text.parallel import parallel_map
 
 END_OF_TEXT = "<|endoftext|>"  # between documents
@@ -73,6 +77,8 @@ class Tokenizer(ABC):
     """Text to ids and back. Ids are dense: 0 .. vocab_size - 1, specials included."""
 
     name: ClassVar[str]
+    extras = Extras()  # an imported tokenizer has its own
+    leading_space = False  # encode puts a space before a text, decode takes it away
 
     def __init__(self, ordinary: Sequence[bytes], special_tokens: Sequence[str]):
         """`ordinary[i]` is what id `i` stands for; special tokens get the next ids."""
@@ -99,7 +105,11 @@ class Tokenizer(ABC):
             pieces[index : index + 1] = [to_bytes(token)]
         self._pieces = pieces
         self.special_tokens = dict(special_tokens)
-        self._special_ids = frozenset(special_tokens.values())
+        self._hidden_ids = frozenset(
+            index
+            for token, index in special_tokens.items()
+            if self.extras.flags.get(token, {}).get("special", True)
+        )
 
     # text to ids
 
@@ -129,6 +139,7 @@ class Tokenizer(ABC):
         """
         held: list[str] = []
         size, wanted, seen = 0, BUFFER, 0
+        encode = self.encode
         for piece in pieces:
             to_bytes(piece, offset=seen)  # a lone surrogate is named by its true place
             seen += len(piece)
@@ -137,12 +148,33 @@ class Tokenizer(ABC):
             if size >= wanted:
                 text = "".join(held)
                 cut = self._safe_cut(text)
-                yield from self.encode(text[:cut])
+                yield from encode(text[:cut])
+                encode = self._encode_on if cut else encode
                 held = [text[cut:]]
                 size = len(text) - cut
                 # Looking again only after the rest has doubled keeps it linear.
                 wanted = max(BUFFER, 2 * size)
-        yield from self.encode("".join(held))
+        yield from encode("".join(held))
+
+    def encode_inside(self, text: str) -> list[int]:
+        """`encode` for a text that follows a control token."""
+        return self.encode(text)
+
+    def _encode_on(self, text: str) -> list[int]:
+        """`encode` for the rest of a text, behind a safe cut."""
+        return self.encode(text)
+
+    @property
+    def start_ids(self) -> list[int]:
+        """The control tokens with which a text begins: Llama's `<s>`; ours have none.
+
+        `encode` leaves them out, so that texts can be joined.
+        """
+        return [self.special_id(token) for token in self.extras.start]
+
+    def prompt_ids(self, text: str) -> list[int]:
+        """What a model reads in order to write on from `text`: never nothing."""
+        return [*self.start_ids, *self.encode(text)] or [self.end_of_text]
 
     def _safe_cut(self, text: str) -> int:
         """The last place where `text` may be cut, whatever follows; 0 if nowhere."""
@@ -159,7 +191,18 @@ class Tokenizer(ABC):
 
     @property
     def end_of_text(self) -> int:
-        return self.special_id(END_OF_TEXT)
+        """The id that ends a document; imported tokenizers have another name for it."""
+        return self.special_id(self.extras.roles.get("eos_token", END_OF_TEXT))
+
+    def with_extras(self, extras: Extras) -> Tokenizer:
+        """The same tokenizer with other names for its roles and another start."""
+        for token in (*extras.roles.values(), *extras.start):
+            self.special_id(token)
+        other = copy.copy(self)
+        other.__dict__.pop("fingerprint", None)
+        other.extras = extras
+        other._set_pieces(list(self._pieces), self.special_tokens)
+        return other
 
     def with_special_tokens(self, tokens: Sequence[str] = SPECIAL_TOKENS) -> Tokenizer:
         """The same tokenizer with the missing ones of `tokens` added at the end."""
@@ -174,28 +217,40 @@ class Tokenizer(ABC):
 
     def token_bytes(self, id: int) -> bytes:
         """What one id stands for; it may be part of a character."""
-        return self.decode_bytes([id])
+        self._check_ids([id])
+        return self._pieces[id]
 
     def decode_bytes(self, ids: Iterable[int], *, special: bool = True) -> bytes:
         """The exact bytes, even where they are no valid UTF-8."""
+        joined = self._join(ids, special)
+        if self.leading_space and joined.startswith(b" "):
+            return joined[1:]
+        return joined
+
+    def _join(self, ids: Iterable[int], special: bool) -> bytes:
         ids = [int(i) for i in ids]
+        self._check_ids(ids)
+        if not special:
+            ids = [i for i in ids if i not in self._hidden_ids]
+        pieces = self._pieces
+        return b"".join([pieces[i] for i in ids])
+
+    def _check_ids(self, ids: Sequence[int]) -> None:
         if ids and not (min(ids) >= 0 and max(ids) < self.vocab_size):
             bad = next(i for i in ids if not 0 <= i < self.vocab_size)
             raise UserError(
                 f"token id {bad}: this tokenizer knows 0..{self.vocab_size - 1}; "
                 f"was the text encoded by another one?"
             )
-        if not special:
-            ids = [i for i in ids if i not in self._special_ids]
-        pieces = self._pieces
-        return b"".join([pieces[i] for i in ids])
 
     def decode(self, ids: Iterable[int], *, special: bool = True) -> str:
         """Text; bytes that are no UTF-8 become U+FFFD. special=False drops specials."""
         return self.decode_bytes(ids, special=special).decode("utf-8", "replace")
 
-    def stream_decoder(self, *, special: bool = True) -> StreamDecoder:
-        return StreamDecoder(self, special=special)
+    def stream_decoder(
+        self, *, special: bool = True, continued: bool = False
+    ) -> StreamDecoder:
+        return StreamDecoder(self, special=special, continued=continued)
 
     # the file
 
@@ -234,19 +289,25 @@ class Tokenizer(ABC):
             data = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: not valid JSON: {error}") from None
+        return Tokenizer.parse(data, str(path))
+
+    @staticmethod
+    def parse(data: Any, where: str) -> Tokenizer:
+        """The tokenizer of a tokenizer.json's content; `where` is named in errors."""
         try:
             return _class_of(data)._from_json(data)
         except UserError as error:
-            raise UserError(f"{path}: {error}") from None
+            raise UserError(f"{where}: {error}") from None
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             shown = f"{type(error).__name__}: {error}"
-            raise UserError(f"{path}: not a tokenizer of ours: {shown}") from None
+            raise UserError(f"{where}: not a tokenizer of ours: {shown}") from None
 
 
 class StreamDecoder:
     """Text as it can be shown while ids arrive one by one: never half a character.
 
-    The pieces that `push` and `flush` return, joined, are exactly `decode(ids)`.
+    The pieces that `push` and `flush` return, joined, are exactly `decode(ids)`; with
+    `continued`, the ids go on from others, and a space at their start is kept.
 
     >>> from folio.text.byte import ByteTokenizer
     >>> decoder = ByteTokenizer().stream_decoder()
@@ -254,14 +315,20 @@ class StreamDecoder:
     ['n', '', 'é', '!']
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, special: bool = True):
+    def __init__(
+        self, tokenizer: Tokenizer, *, special: bool = True, continued: bool = False
+    ):
         self._tokenizer = tokenizer
         self._special = special
+        self._drop_space = tokenizer.leading_space and not continued
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, id: int) -> str:
         """The characters that `id` completes; U+FFFD only where none can come."""
-        piece = self._tokenizer.decode_bytes([id], special=self._special)
+        piece = self._tokenizer._join([id], self._special)
+        if self._drop_space and piece:
+            piece = piece.removeprefix(b" ")
+            self._drop_space = False
         return self._decoder.decode(piece)
 
     def flush(self) -> str:
@@ -272,37 +339,24 @@ class StreamDecoder:
 # helpers of save and load
 
 
-def added_tokens(special_tokens: Mapping[str, int]) -> list[dict[str, Any]]:
-    """The special tokens as Hugging Face's `tokenizers` writes them."""
-    return [
-        {
-            "id": index,
-            "content": token,
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
-            "normalized": False,
-            "special": True,
-        }
-        for token, index in special_tokens.items()
-    ]
-
-
 def hugging_face_json(
     special_tokens: Mapping[str, int],
     model: dict[str, Any],
     pre_tokenizer: dict[str, Any] | None = None,
     decoder: dict[str, Any] | None = None,
+    normalizer: dict[str, Any] | None = None,
+    post_processor: dict[str, Any] | None = None,
+    flags: Flags | None = None,
 ) -> dict[str, Any]:
     """A whole tokenizer.json around `model`, in the order `tokenizers` writes it."""
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": added_tokens(special_tokens),
-        "normalizer": None,
+        "added_tokens": added_tokens_json(special_tokens, flags or {}),
+        "normalizer": normalizer,
         "pre_tokenizer": pre_tokenizer,
-        "post_processor": None,
+        "post_processor": post_processor,
         "decoder": decoder,
         "model": model,
     }
@@ -321,15 +375,11 @@ def read_special_tokens(data: dict[str, Any]) -> dict[str, int]:
     return dict(sorted(tokens.items(), key=lambda item: item[1]))
 
 
-def is_id(value: Any) -> bool:
-    """A JSON number that can be a token id (True is not one)."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
 def _class_of(data: dict[str, Any]) -> type[Tokenizer]:
     from folio.text.bpe import BPETokenizer
     from folio.text.byte import ByteTokenizer
     from folio.text.char import CharTokenizer
+    from folio.text.sentencepiece_bpe import SentencePieceTokenizer
     from folio.text.word_bpe import WordBPETokenizer
     from folio.text.wordpiece import WordPieceTokenizer
 
@@ -340,11 +390,13 @@ def _class_of(data: dict[str, Any]) -> type[Tokenizer]:
         ByteTokenizer,
         WordBPETokenizer,
         BPETokenizer,
+        SentencePieceTokenizer,
         WordPieceTokenizer,
     )
     known = {kind.name: kind for kind in kinds}
-    # A file without our mark comes from elsewhere; byte-level BPE is what we can read.
-    name = data["model"].get("folio", {"kind": "bpe"})["kind"]
+    # A file without our mark comes from elsewhere: one of two kinds of BPE.
+    foreign = "sentencepiece" if data["model"].get("byte_fallback") else "bpe"
+    name = data["model"].get("folio", {"kind": foreign})["kind"]
     if name not in known:
         raise UserError(f"model.folio.kind = {name!r}{nearest(str(name), list(known))}")
     return known[name]

@@ -168,7 +168,7 @@ def record_attention(
         maps = learner.model.attention_maps(torch.tensor([ids], device=learner.device))
         learner.model.train(was_training)
         pattern = (maps[:, 0] * 255).round().to(torch.uint8).cpu()  # (L, H, T, T)
-        earlier = _earlier_patterns(path, learner.step)
+        earlier = entries_before(path, learner.step)
         earlier.append(
             {
                 "step": learner.step,
@@ -182,8 +182,8 @@ def record_attention(
     return hook
 
 
-def _earlier_patterns(path: Path, step: int) -> list[dict[str, Any]]:
-    """The recorded patterns before `step`; later ones belong to a part relived."""
+def entries_before(path: Path, step: int) -> list[dict[str, Any]]:
+    """What a figure has of steps before `step`; the rest belongs to a part relived."""
     if not path.is_file():
         return []
     steps = json.loads(path.read_text(encoding="utf-8"))["steps"]

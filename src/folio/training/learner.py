@@ -13,6 +13,7 @@ from folio.config import UserError
 from folio.data.batch import Batch
 from folio.optim.schedule import Schedule, constant
 from folio.runtime import PRECISIONS, world_size
+from folio.training.gradients import gradient_norms
 from folio.training.nonfinite import NonFiniteError, first_nonfinite
 from folio.training.parallel import any_rank, sum_over_ranks, wrap
 from folio.training.scaler import LossScaler
@@ -29,7 +30,8 @@ class Learner:
     data parallelism change nothing but rounding.
 
     on_nonfinite: "stop" raises `NonFiniteError` before the optimizer can step; "skip"
-    drops the update, and stops after three in a row.
+    drops the update, and stops after three in a row. watch_gradients: the metrics have
+    the norm of each layer's gradient, too.
     """
 
     def __init__(
@@ -41,13 +43,14 @@ class Learner:
         max_norm: float | None = 1.0,
         precision: Literal["fp32", "bf16", "fp16"] = "fp32",
         on_nonfinite: Literal["stop", "skip"] = "stop",
+        watch_gradients: bool = False,
     ):
         if precision not in PRECISIONS:
             raise UserError(f"precision = {precision!r}: choose fp32, bf16 or fp16")
         self.model, self.optimizer = model, optimizer
         self.schedule = schedule or constant()
         self.max_norm, self.precision = max_norm, precision
-        self.on_nonfinite = on_nonfinite
+        self.on_nonfinite, self.watch_gradients = on_nonfinite, watch_gradients
         self.forward = wrap(model)
         self.scaler = LossScaler(enabled=precision == "fp16")
         self.step = 0
@@ -74,6 +77,8 @@ class Learner:
         sums = self._backward(batches, objective, total)
         norm = self._unscaled_norm()
         metrics = self._means(sums, norm, total)
+        if self.watch_gradients:
+            metrics |= gradient_norms(self.model)
         if self._finite(metrics["loss"], metrics["grad_norm"], batches, objective):
             self._step_optimizer(norm)
         self.optimizer.zero_grad(set_to_none=True)

@@ -1,8 +1,9 @@
 """Drawings and pages: reports of runs, comparisons, and the figures of the book.
 
 Reading order: `color` (what colors mean), `markup` (escaping), `scale` and `svg`
-(charts), `tokens`, `samples`, `attention` (views), `folder` (what a run left on disk),
-`page`, `report`, and for several runs `groups` and `compare`.
+(charts), `tokens`, `samples`, `attention`, `experts`, `dots` (views), `folder` (what a
+run left on disk), `page`, `report`, for several runs `groups` and `compare`, and for
+experiments `experiment`.
 """
 
 from folio.viz.compare import write_compare

@@ -9,7 +9,9 @@ from typing import Any
 
 from folio.files import write_atomically
 from folio.viz.attention import attention_view, read_attention
+from folio.viz.experts import MEANING, load_view, read_load
 from folio.viz.folder import Run, read_run
+from folio.viz.layers import layer_chart
 from folio.viz.markup import Markup, join, tag
 from folio.viz.numerals import compact, digits, duration, plain
 from folio.viz.page import (
@@ -45,6 +47,7 @@ def render_report(run: Run) -> str:
         _samples(run),
         _tokens(run),
         _attention(run),
+        _experts(run),
         _tables(run),
         _recipe(run),
         _machine(run),
@@ -114,11 +117,17 @@ def _curves(run: Run) -> Section:
         even = math.log(guess)
         lead += f" Guessing evenly among all {guess:,} tokens would score {even:.2f}."
     charts = [_small_chart(run, *spec) for spec in SMALL]
-    for key in run.extra_keys():
-        title = key.replace("_", " ").capitalize()
-        charts.append(_small_chart(run, key, title, "", "other"))
+    extra = run.extra_keys()
+    for key in extra:
+        if "." not in key:
+            title = key.replace("_", " ").capitalize()
+            charts.append(_small_chart(run, key, title, "", "other"))
     small = tag("div", *(c for c in charts if c), class_="charts")
-    return Section("curves", "Learning", join([_loss_chart(run), small]), lead)
+    families = dict.fromkeys(key.split(".")[0] for key in extra if "." in key)
+    layered = [layer_chart(run, family) for family in families]
+    return Section(
+        "curves", "Learning", join([_loss_chart(run), small, *layered]), lead
+    )
 
 
 def _loss_chart(run: Run) -> Markup | None:
@@ -239,6 +248,13 @@ def _attention(run: Run) -> Section | None:
         "color, the more of what it sees comes from there."
     )
     return Section("attention", "Attention", attention_view(record), lead)
+
+
+def _experts(run: Run) -> Section | None:
+    load = read_load(run.path / "figures" / "experts.json")
+    if load is None:
+        return None
+    return Section("experts", "Experts", load_view({"load": load}), MEANING)
 
 
 def _tables(run: Run) -> Section | None:

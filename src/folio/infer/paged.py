@@ -1,0 +1,247 @@
+"""Caches of pages: rows of any length beside one another, from one block of memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from folio.infer.pages import PagePool, PageTable
+from folio.model.config import ModelConfig
+
+# PyTorch's kernel for CPUs adds up keys in blocks of 512 and lanes of 16. Where a key
+# falls among these must not depend on other rows, or the last bits of a sum would.
+BLOCK, LANES = 512, 16
+
+
+def page_bytes(config: ModelConfig, page_size: int, dtype: torch.dtype) -> int:
+    """Bytes of one page: keys and values of all layers, and its tokens' positions."""
+    heads, *widths = config.cache_shape
+    numbers = config.n_layers * heads * sum(widths)
+    return page_size * (numbers * dtype.itemsize + 8)
+
+
+def shortest_reach(config: ModelConfig) -> tuple[int, int] | None:
+    """(window, sinks) if no layer sees further, so that pages can be given back."""
+    if None in config.layer_windows:
+        return None
+    return config.window, config.sinks
+
+
+class PagedStore:
+    """The memory itself: keys, values and positions of all pages, in all layers."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        pages: int,
+        page_size: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ):
+        self.config, self.page_size, self.device = config, page_size, device
+        heads, *widths = config.cache_shape
+        self.keys, self.values = (
+            torch.zeros(
+                (config.n_layers, heads, pages + 1, page_size * width),
+                device=device,
+                dtype=dtype,
+            )
+            for width in widths
+        )
+        self.positions = torch.full((pages + 1, page_size), -1, device=device)
+
+    def clear(self, pages: list[int]) -> None:
+        """Make pages as new: nothing of one request is ever read by another.
+
+        Zeros, too, since an unseen NaN or infinity times a weight of 0 is a NaN.
+        """
+        if pages:
+            index = torch.tensor(pages, device=self.device)
+            self.positions.index_fill_(0, index, -1)
+            self.keys.index_fill_(2, index, 0.0)
+            self.values.index_fill_(2, index, 0.0)
+
+    def caches(self, layout_of: Callable[[Tensor], Layout]) -> list[PagedCache]:
+        """One cache per layer; `layout_of` says where the tokens of a call go."""
+        return [
+            PagedCache(keys, values, window, self.config.sinks, layout_of)
+            for keys, values, window in zip(
+                self.keys, self.values, self.config.layer_windows, strict=True
+            )
+        ]
+
+
+class Layout:
+    """Where the tokens of one call are stored and where they look: for all layers.
+
+    pages (B, any number) are rows of a page table, positions (B, T) those of the
+    tokens, -1 for padding; both on the host, so that no device is waited for.
+    """
+
+    def __init__(self, store: PagedStore, pages: np.ndarray, positions: np.ndarray):
+        self.store, self.pages, self.positions = store, pages, positions
+        size = store.page_size
+        column = np.maximum(positions, 0) // size
+        page = np.take_along_axis(pages, column, 1)
+        real = positions >= 0
+        if not (page > 0)[real].all():
+            raise IndexError("a position has no page: the table wasn't grown for it")
+        slots = np.where(real, page * size + positions % size, 0).reshape(-1)
+        self.slots = self._to_device(slots)  # (B T,)
+        flat = self._to_device(positions.reshape(-1))
+        store.positions.view(-1).index_copy_(0, self.slots, flat)
+        self.found: dict[tuple[int, int] | None, tuple[Tensor, Tensor]] = {}
+
+    def keys(self, window: int | None, sinks: int) -> tuple[Tensor, Tensor]:
+        """Pages (B P,) that a layer has to read, and positions (B, S) of what is there.
+
+        Layers of one kind get the same tensors, so their masks are made once.
+        """
+        kind = None if window is None else (window, sinks)
+        if kind not in self.found:
+            columns = self._columns(window, sinks)
+            if columns is None:  # the window leaves nothing out yet
+                self.found[kind] = self.keys(None, 0)
+            else:
+                self.found[kind] = self._look_up(columns)
+        return self.found[kind]
+
+    def _columns(self, window: int | None, sinks: int) -> np.ndarray | None:
+        """Columns (B, P) of the table that tokens at these positions may see.
+
+        None where a windowed layer needs the same as one that sees everything.
+        """
+        size = self.store.page_size
+        last = self.positions.max(1, initial=0) // size  # (B,)
+        if window is None:
+            return np.broadcast_to(
+                np.arange(last.max() + 1), (len(last), last.max() + 1)
+            )
+        unseen = np.where(self.positions < 0, np.iinfo(np.int64).max, self.positions)
+        first = np.minimum(unseen.min(1), self.positions.max(1, initial=0))
+        first = np.maximum(first - window + 1, 0) // size  # (B,) first page seen
+        kept, block = -(-sinks // size), max(BLOCK // size, 1)
+        start = kept + np.maximum(first - kept, 0) // block * block
+        if not (start > kept).any():
+            return None
+        count = max(int((last - start).max()) + 1, 1)
+        moved = start[:, None] + np.arange(count)
+        ahead = np.broadcast_to(np.arange(kept), (len(last), kept))
+        return np.concatenate([ahead, moved], 1)
+
+    def _look_up(self, columns: np.ndarray) -> tuple[Tensor, Tensor]:
+        step = LANES // math.gcd(self.store.page_size, LANES)
+        count = -(-columns.shape[1] // step) * step
+        held = columns < self.pages.shape[1]
+        inside = np.where(held, columns, 0)
+        found = np.zeros((len(columns), count), dtype=np.int64)
+        found[:, : columns.shape[1]] = np.where(
+            held, np.take_along_axis(self.pages, inside, 1), 0
+        )
+        index = self._to_device(found.reshape(-1))
+        positions = self.store.positions.index_select(0, index)
+        return index, positions.view(len(columns), -1)
+
+    def _to_device(self, numbers: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(numbers)).to(self.store.device)
+
+
+class PagedCache:
+    """What one layer remembers, in pages of one store that all rows draw from.
+
+    `update` writes the new tokens into their rows' pages and gathers what these hold
+    into one tensor for the kernel. The copy costs as much as attention to it does; it
+    buys that a page exists once, however many prompts begin with it.
+    """
+
+    def __init__(
+        self,
+        keys: Tensor,
+        values: Tensor,
+        window: int | None,
+        sinks: int,
+        layout_of: Callable[[Tensor], Layout],
+    ):
+        """keys, values: (G, pages, page_size K), views of the store."""
+        self.keys, self.values, self.layout_of = keys, values, layout_of
+        self.window, self.sinks = window, sinks if window else 0
+
+    def update(
+        self, k: Tensor, v: Tensor, positions: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Store k, v (B, G, T, K) at positions (B, T); return what is in reach.
+
+        Padding, position -1, is stored nowhere. A row's pages come in the order of
+        their text, after them empty slots, whose position is -1.
+        """
+        layout = self.layout_of(positions)
+        pages, key_positions = layout.keys(self.window, self.sinks)
+        kept = [
+            self._keep(store, new, layout.slots, pages)
+            for store, new in ((self.keys, k), (self.values, v))
+        ]
+        return *kept, key_positions
+
+    @staticmethod
+    def _keep(store: Tensor, new: Tensor, slots: Tensor, pages: Tensor) -> Tensor:
+        """Write `new` (B, G, T, K) into slots, then gather pages: (B, G, S, K)."""
+        batch, groups, _, width = new.shape
+        slot_count = store.shape[1] * (store.shape[2] // max(width, 1))
+        tokens = new.to(store.dtype).transpose(0, 1)
+        tokens = tokens.reshape(groups, len(slots), width)
+        store.view(groups, slot_count, width).index_copy_(1, slots, tokens)
+        found = store.index_select(1, pages)  # (G, B P, page_size K)
+        length = found.shape[2] // max(width, 1) * len(pages) // batch
+        return found.view(groups, batch, length, width).transpose(0, 1)
+
+
+class PagedRows:
+    """A plain batch in pages: each row takes pages of its own as it grows."""
+
+    def __init__(self, store: PagedStore, table: PageTable):
+        self.store, self.table = store, table
+        self.latest: tuple[Tensor, int, Layout] | None = None
+
+    def layout(self, positions: Tensor) -> Layout:
+        """Made by the first layer of a call and found again by the others."""
+        if self.latest is not None:
+            seen, version, layout = self.latest
+            if seen is positions and version == positions._version:
+                return layout
+        rows = len(self.table.ends)
+        shape = rows, positions.shape[1]
+        places = np.broadcast_to(positions.cpu().numpy(), shape).copy()
+        fresh = []
+        for row, new in enumerate(places.tolist()):
+            if real := [place for place in new if place >= 0]:
+                self.table.give_back(row, min(real))
+                fresh += self.table.grow(row, max(real) + 1)
+        self.store.clear(fresh)
+        layout = Layout(self.store, self.table.pages, places)
+        self.latest = positions, positions._version, layout
+        return layout
+
+
+def paged_caches(
+    config: ModelConfig,
+    batch: int,
+    capacity: int,
+    page_size: int = 16,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> list[PagedCache]:
+    """One `PagedCache` per layer for a plain batch of rows, a sequence each.
+
+    Rows may differ in length, tokens may come in chunks of any size, and position -1
+    is padding. `capacity` is what all rows may hold on average: `batch` times as many
+    tokens in all, rounded up to pages, and OutOfPages past that. Where every layer has
+    a window, what has left it is given back.
+    """
+    pages = batch * -(-capacity // page_size)
+    store = PagedStore(config, pages, page_size, device, dtype)
+    table = PageTable(PagePool(pages), batch, page_size, shortest_reach(config))
+    return store.caches(PagedRows(store, table).layout)

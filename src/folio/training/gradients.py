@@ -1,0 +1,33 @@
+"""How strong the gradient is, layer by layer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def part_of(name: str) -> str:
+    """The part of a decoder that a parameter belongs to.
+
+    >>> part_of("blocks.3.attention.query.weight"), part_of("embedding.weight")
+    ('blocks.3', 'embedding')
+    """
+    first, *rest = name.split(".")
+    return f"blocks.{rest[0]}" if first == "blocks" else first
+
+
+def gradient_norms(model: nn.Module) -> dict[str, float]:
+    """The Euclidean norm of each part's gradient as `grad_norm.PART`.
+
+    A head that is tied to the embedding counts there. The squares of all parts add up
+    to the square of the whole norm. One transfer from the device.
+    """
+    parts: dict[str, list[Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            parts.setdefault(part_of(name), []).append(parameter.grad)
+    if not parts:
+        return {}
+    norms = torch.stack([nn.utils.get_total_norm(each) for each in parts.values()])
+    names = [f"grad_norm.{part}" for part in parts]
+    return dict(zip(names, norms.float().tolist(), strict=True))
