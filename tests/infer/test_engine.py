@@ -428,9 +428,9 @@ def test_requests_from_many_threads_while_another_steps():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(10)
     leaving.set()
-    server.join(30)
+    server.join(10)
     assert not server.is_alive()
     assert found == wanted
     check_empty(engine)

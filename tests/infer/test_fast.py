@@ -6,7 +6,8 @@ from torch import nn
 
 from folio.config import UserError
 from folio.infer import fast
-from folio.infer.fast import attend_one, fast_decoder, fuse
+from folio.infer.fast import fast_decoder
+from folio.infer.fused import attend_one, fuse
 from folio.infer.generate import generate
 from folio.infer.products import (
     PACKED,
@@ -17,7 +18,7 @@ from folio.infer.products import (
 )
 from folio.infer.sampling import GREEDY, Sampling
 from folio.model.attend import attend_reference
-from folio.model.config import Experts, RopeScaling
+from folio.model.config import Experts, Latent, RopeScaling
 from folio.model.lora import LoRA, add_lora
 from folio.model.mask import Mask
 from folio.model.moe import MixtureOfExperts, mix_reference
@@ -41,6 +42,8 @@ OPTIONS = {
     "yarn": {"rope_scaling": RopeScaling("yarn", 4.0, original_len=8)},
     "partial": {"rope_fraction": 0.5, "mlp": "relu2"},
     "none": {"positions": "none"},
+    "sinusoidal": {"positions": "sinusoidal"},
+    "latent": {"latent": Latent(rank=8, rope_width=4, query_rank=6)},
     "experts": {"experts": Experts(count=4, active=2, shared=1), "mlp_pattern": "eb"},
     "sigmoid": {"experts": Experts(count=3, router="sigmoid"), "mlp": "gelu"},
 }
@@ -72,6 +75,21 @@ def test_scores_equal_the_readable_ones(name, as_compiled):
     logits = [decoder.prefill([ids[0, :4].tolist()])]
     logits += [decoder.step(ids[:, i]) for i in range(4, 13)]
     assert torch.allclose(torch.cat(logits), expected[3:], atol=2e-5)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_scores_of_a_text_are_its_own_beside_others(name, as_compiled):
+    """Prompts of 1, 9 and 6 tokens: padding takes no place in any cache."""
+    model = model_of(**OPTIONS[name])
+    ids = torch.randint(0, 17, (3, 13), generator=torch.Generator().manual_seed(2))
+    lengths = torch.tensor([1, 9, 6])
+    decoder = fast_decoder(model, batch=3, capacity=14, compile=False)
+    rows = [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)]
+    logits = [decoder.prefill(rows)]
+    logits += [decoder.step(ids[range(3), lengths + i]) for i in range(4)]
+    expected = model(ids).logits.detach()
+    for i, found in enumerate(logits):
+        assert torch.allclose(found, expected[range(3), lengths + i - 1], atol=2e-5)
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -17,6 +17,7 @@ from folio.infer.generate import generate, generate_text
 from folio.infer.sampling import Sampling
 from folio.model.config import gpt2_like, llama_like
 from folio.model.decoder import Decoder
+from folio.model.quantize import quantize
 from folio.model.store import save_model
 from folio.stages.exchange import export_run, import_model
 from folio.stages.use import evaluate_run, load_run
@@ -284,6 +285,17 @@ def test_what_can_not_be_exported(tmp_path):
         export_run(tmp_path / "c", tmp_path / "out", say=quiet)
     (tmp_path / "out" / "mine").unlink()
     export_run(tmp_path / "c", tmp_path / "out", say=quiet)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_quantized_run_is_not_exported(bits, tmp_path):
+    config = llama_like(vocab_size=263, max_seq_len=8, d_model=32, n_layers=1)
+    small = quantize(Decoder(config), bits)
+    save_model(small, tmp_path / "a" / "model")
+    ByteTokenizer().save(tmp_path / "a" / "model")
+    with pytest.raises(UserError, match=f"a is quantized to {bits} bits; export the"):
+        export_run(tmp_path / "a", tmp_path / "out", say=quiet)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch):

@@ -49,6 +49,7 @@ def record() -> dict:
     return {
         "title": "One & another",
         "question": "Which <is> it?",
+        "note": "Mind the <gap>.",
         "command": "folio compare experiments/it.toml",
         "date": "2025-01-01",
         "commit": None,
@@ -76,7 +77,14 @@ def test_the_page_has_what_the_record_has(record):
     assert titles(page) == parts
     assert "One &amp; another" in page
     assert "Which &lt;is&gt; it?" in page
-    for text in ("1.7000", "-0.2000", "lower", "equally many parameters", "2 seeds"):
+    for text in (
+        "1.7000",
+        "-0.2000",
+        "lower",
+        "equally many parameters",
+        "2 seeds",
+        "&lt;gap&gt;",
+    ):
         assert text in page
     record["variants"]["second"]["cache_bytes_per_token"] = 512.0
     load = {

@@ -179,10 +179,9 @@ QuantizedLinear = Int8Linear | Int4Linear
 def quantize(model: Decoder, bits: int = 8, group: int = 32) -> Decoder:
     """A copy of `model` with rounded weights, for inference; `model` stays as it is.
 
-    The matrices of the blocks get `bits`; the head gets 8, for its rows are the words
-    themselves, and with 4 bits it loses more than all blocks together. A tied
-    embedding takes the head's rounded rows. Norms, biases and an untied embedding
-    stay.
+    The matrices of the blocks get `bits`; the head always gets 8, for its rows are the
+    words themselves. A tied embedding takes the head's rounded rows. Norms, biases and
+    an untied embedding stay.
     """
     options = Quantization(bits, group)
     if (found := quantization_of(model)) is not None:

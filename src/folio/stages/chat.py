@@ -19,6 +19,7 @@ from folio.infer.engine import Engine
 from folio.infer.request import Request
 from folio.infer.sampling import Sampling
 from folio.stages.use import load_run
+from folio.text.chat import ChatTemplate
 
 HELP = """\
 Write a message; what ends with \\ goes on in the next line, and \"\"\" opens and
@@ -216,16 +217,21 @@ class Terminal:
 
     def fits(self, messages: list[dict[str, str]]) -> bool:
         """Can the model read all of it, and still have room for an answer?"""
-        ids = Request(messages).ids(self.engine.tokenizer)
-        return len(ids) + LEAST_ANSWER <= self.engine.model.config.max_seq_len
+        limit = self.engine.model.config.max_seq_len
+        return self.length(messages) + LEAST_ANSWER <= limit
+
+    def length(self, messages: list[dict[str, str]]) -> int:
+        """Tokens of the conversation, with what opens the answer."""
+        return len(Request(messages).ids(self.engine.tokenizer))
 
     def speak(self) -> str:
         """Stream one answer to the screen; Ctrl-C ends it early."""
         talk, start, text = self.talk, time.perf_counter(), ""
+        room = self.engine.model.config.max_seq_len - self.length(talk.messages)
         handle = self.engine.submit(
             Request(
                 talk.messages,
-                max_new_tokens=talk.max_new_tokens,
+                max_new_tokens=min(talk.max_new_tokens, room),
                 sampling=talk.sampling,
                 seed=talk.seed + len(talk.turns),
             )
@@ -271,6 +277,7 @@ def chat(options: argparse.Namespace) -> None:
         options.repetition_penalty,
     )
     model, tokenizer = load_run(options.run, options.device)
+    ChatTemplate.of(tokenizer)  # raises if nobody knows how this model chats
     talk = Conversation(options.system, sampling, options.max_new_tokens, options.seed)
     watched = sys.stdin.isatty()
     lines = typed_lines("> ") if watched else (line.rstrip("\n") for line in sys.stdin)

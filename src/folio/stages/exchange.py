@@ -38,6 +38,7 @@ from folio.hub.folder import INDEX, SINGLE, ModelFolder, Weights
 from folio.hub.tokenizer import read_tokenizer, token_ids, write_tokenizer
 from folio.model.config import ModelConfig
 from folio.model.count import count_parameters
+from folio.model.quantize import quantization_of
 from folio.runtime import git_commit, machine
 from folio.stages.use import load_run
 from folio.text.tokenizer import Tokenizer
@@ -187,6 +188,11 @@ def export_run(
     dtype = dtype or source.get("dtype", "float32")
     kept = _dtype(dtype)
     model, tokenizer = load_run(folder, "cpu")
+    if (rounded := quantization_of(model)) is not None:
+        raise UserError(
+            f"{folder} is quantized to {rounded.bits} bits; export the run that it was "
+            "made from"
+        )
     values = config_to_hf(model.config, FAMILIES.get(source.get("family")), dtype)
     tensors = tensors_to_hf(FAMILIES[values["model_type"]], model)
     tensors = {name: tensor.to(kept) for name, tensor in tensors.items()}

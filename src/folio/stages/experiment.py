@@ -55,6 +55,7 @@ class Experiment:
     equal: Literal["parameters", "active parameters", "nothing"] = "parameters"
     metric: str = "val_loss"  # its value at the last step is compared
     curves: tuple[str, ...] = ("val_loss",)  # keys of the log, with * and ?
+    note: str = ""  # what a reader of the results must know
     variants: dict = field(default_factory=dict)  # name -> what it changes
 
     def __post_init__(self) -> None:

@@ -42,6 +42,7 @@ def make_record(
     return {
         "title": experiment.title,
         "question": experiment.question,
+        "note": experiment.note,
         "command": f"folio compare {path.parent.name}/{path.name}",
         "date": time.strftime("%Y-%m-%d"),
         "commit": commit(),

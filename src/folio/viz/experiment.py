@@ -74,6 +74,7 @@ def _numbers(record: Record) -> Section:
     )
     if equal != "nothing":
         lead += f" All have equally many {equal}, within 2 %."
+    lead += f" {record['note']}" if record["note"] else ""
     columns = ["variant", metric, "± error", "against the first", "95 % within"]
     columns += ["verdict", "parameters", "of them active", "cache, bytes per token"]
     rows = [_row(record, name) for name in record["variants"]]
