@@ -6,10 +6,15 @@ greedy, side by side in one run. In fp32 the tokens must be transformers' own.
 
 Random weights say nothing of low precision, so that is judged on a trained model:
 --run RUN, or a small one trained here on the tales.
+
+On a machine with other work set OMP_NUM_THREADS=1: with as many threads as cores each
+product waits for the slowest of them. --quick took 36 s with one thread, and 200 s with
+two on two cores that two other programs kept busy, both sides being three times slower.
 """
 
 import json
 import tempfile
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +22,7 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from folio.config import UserError
+from folio.config import UserError, build, read_toml
 from folio.data.shards import open_shards
 from folio.data.tokens import Tokens
 from folio.evals.perplexity import perplexity
@@ -26,10 +31,12 @@ from folio.infer.fast import fast_decoder
 from folio.model.decoder import Decoder
 from folio.model.store import load_tensors
 from folio.stages.demo import demo_recipe
+from folio.stages.prepare import shard_folder
 from folio.stages.pretrain import pretrain
+from folio.stages.recipe import PretrainRecipe
 from folio.stages.use import load_run
 from folio.training.run import Run
-from record import interleave, median, parse_arguments, record
+from record import interleave, median, parse_arguments, record, time_once
 
 PROMPT, NEW = 16, 64
 SIZES = {
@@ -45,6 +52,7 @@ GOALS = {  # times transformers in fp32, one text
 }
 GOAL_MANY = 3.0  # the best precision at 8 and 32 texts
 PRECISIONS = ("fp32", "bf16", "int8", "int4")
+SLOWEST = 30.0  # seconds of one call
 
 
 def their_model(layers: int, width: int, vocabulary: int) -> LlamaForCausalLM:
@@ -92,7 +100,10 @@ def their_generate(model: LlamaForCausalLM, prompts: torch.Tensor) -> list[list[
 
 
 def measure(size: str, batch: int, precisions: tuple, rounds: int) -> list[dict]:
-    """One row per contestant: tokens per second, and times transformers in fp32."""
+    """One row per contestant: tokens per second, and times transformers in fp32.
+
+    What needs more than `SLOWEST` seconds for one call is timed no further.
+    """
     theirs = their_model(**SIZES[size])
     ours = our_model(theirs)
     vocabulary = theirs.config.vocab_size
@@ -104,25 +115,36 @@ def measure(size: str, batch: int, precisions: tuple, rounds: int) -> list[dict]
         functions["transformers bf16"] = partial(their_generate, halved, prompts)
     how = {}
     for precision in precisions:
+        start = time.perf_counter()
         decoder = fast_decoder(
             ours, batch=batch, capacity=PROMPT + NEW, precision=precision
         )
         texts = prompts.tolist()
         name, how[f"folio {precision}"] = f"folio {precision}", decoder.how
         functions[name] = partial(decoder.generate, texts, NEW)
+        made = time.perf_counter() - start
+        print(f"{size:>5} x{batch:<3} {name:18} made in {made:.0f} s", flush=True)
         if precision == "fp32" and (found := functions[name]()) != expected:
             raise SystemExit(f"{size}, {batch}: tokens differ: {found} {expected}")
-    seconds = interleave(functions, rounds, foreign=0.3)
+    slow = {name for name, call in functions.items() if time_once(call) > SLOWEST}
+    for name in slow - {"transformers fp32"}:
+        print(f"{size:>5} x{batch:<3} {name:18} left out: over {SLOWEST} s a call")
+        del functions[name]
+    seconds = interleave(functions, rounds, warmup=0, foreign=0.3)
     base = median(seconds["transformers fp32"])
     rows = []
     for name, values in seconds.items():
         tokens = batch * NEW / median(values)
         row = {"size": size, "batch": batch, "name": name, "how": how.get(name)}
         row |= {"tokens_per_second": tokens, "ratio": base / median(values)}
+        row["threads"] = torch.get_num_threads()
         if name.startswith("folio") and batch == 1:
             row["goal"] = GOALS.get((size, name.split()[1]))
         rows.append(row | {"rounds_s": values})
-        print(f"{size:>5} x{batch:<3} {name:18} {tokens:9.1f} {row['ratio']:6.2f}x")
+        print(
+            f"{size:>5} x{batch:<3} {name:18} {tokens:9.1f} {row['ratio']:6.2f}x",
+            flush=True,
+        )
     if batch > 1:
         best = max(row["ratio"] for row in rows if row["name"].startswith("folio"))
         rows[-1]["best_ratio"], rows[-1]["goal"] = best, GOAL_MANY
@@ -142,7 +164,9 @@ def trained(run: str | None, folder: Path) -> tuple[Decoder, Tokens, int]:
         recipe = replace(recipe, train=train, data=data, sample=sample)
         run = str(pretrain(recipe, folder / "run", say=lambda text: None).folder)
     model, tokenizer = load_run(Path(run), "cpu")
-    tokens = open_shards(Run(Path(run)).shards, "validation", tokenizer)
+    recipe = build(PretrainRecipe, read_toml(Run(Path(run)).recipe))
+    shards = shard_folder(recipe, Run(Path(run)))
+    tokens = open_shards(shards, "validation", tokenizer)
     return model, tokens, min(model.config.max_seq_len, 256)
 
 
@@ -180,17 +204,23 @@ def main() -> None:
         ("--run", {"help": "a trained run, to judge low precision by"}),
         ("--rounds", {"type": int, "default": 7}),
         ("--sizes", {"nargs": "+", "default": list(SIZES), "choices": list(SIZES)}),
+        ("--minutes", {"type": float, "default": 60.0, "help": "then begin no more"}),
         ("--batches", {"nargs": "+", "type": int, "default": [1, 8, 32]}),
     )
+    end = time.monotonic() + 60 * arguments.minutes
     if arguments.quick:
         rows = measure("10M", 1, ("fp32",), rounds=5)
     else:
+        with tempfile.TemporaryDirectory() as folder:
+            judged = judge(*trained(arguments.run, Path(folder)))
         rows = []
         for size in arguments.sizes:
             for batch in arguments.batches:
-                rows += measure(size, batch, PRECISIONS, arguments.rounds)
-        with tempfile.TemporaryDirectory() as folder:
-            rows += judge(*trained(arguments.run, Path(folder)))
+                if time.monotonic() < end:
+                    rows += measure(size, batch, PRECISIONS, arguments.rounds)
+                else:
+                    print(f"{size:>5} x{batch:<3} not begun: out of time")
+        rows += judged
     first = [row for row in rows if row.get("name") == "folio fp32"]
     record("decode", first[0]["ratio"], GOALS["10M", "fp32"], rows)
 

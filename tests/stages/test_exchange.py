@@ -289,7 +289,8 @@ def test_what_can_not_be_exported(tmp_path):
 
 @pytest.mark.parametrize("bits", [8, 4])
 def test_a_quantized_run_is_not_exported(bits, tmp_path):
-    config = llama_like(vocab_size=263, max_seq_len=8, d_model=32, n_layers=1)
+    shape = {"max_seq_len": 8, "d_model": 32, "d_ff": 64, "n_layers": 1}
+    config = llama_like(vocab_size=263, n_heads=2, **shape)
     small = quantize(Decoder(config), bits)
     save_model(small, tmp_path / "a" / "model")
     ByteTokenizer().save(tmp_path / "a" / "model")
