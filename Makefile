@@ -7,8 +7,9 @@ ARGS   ?=
 
 BIN       := $(VENV)/bin
 INSTALL   := $(BIN)/python -m pip install --constraint constraints.txt
-# bench/nanogpt.py needs a checkout of nanoGPT and a text: see its --help
-BENCHES   := $(filter-out bench/meter.py bench/record.py bench/nanogpt.py, \
+# bench/nanogpt.py and bench/gpu.py need a checkout of nanoGPT and a text, and the
+# latter a card: see their --help
+BENCHES   := $(filter-out bench/meter.py bench/record.py bench/nanogpt.py bench/gpu.py, \
                           $(sort $(wildcard bench/*.py)))
 INSTALLED_BY := pyproject.toml constraints.txt
 

@@ -50,12 +50,24 @@ def recomputed(model: Decoder, prompt: list[int], count: int) -> list[int]:
     return ids[len(prompt) :]
 
 
+class BoundedEngine(Engine):
+    """One that goes round in circles fails its test instead of hanging it."""
+
+    steps_left = 5000
+
+    def _step(self) -> bool:
+        self.steps_left -= 1
+        assert self.steps_left >= 0, "the engine gets nowhere"
+        return super()._step()
+
+
 def engine_of(model, pages: int | None = None, tokenizer=None, **options) -> Engine:
     """An engine whose memory is so many pages."""
-    probe = Engine(model, tokenizer, memory=1 << 22, **options)
+    probe = BoundedEngine(model, tokenizer, memory=1 << 22, **options)
     if pages is None:
         return probe
-    return Engine(model, tokenizer, memory=pages * probe.page_bytes, **options)
+    memory = pages * probe.page_bytes
+    return BoundedEngine(model, tokenizer, memory=memory, **options)
 
 
 def random_prompt(chances: random.Random, longest: int = 40) -> list[int]:

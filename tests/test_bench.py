@@ -108,3 +108,58 @@ def test_the_meter_counts_lines(meter, tmp_path):
     assert parts == {("file", ""): 7, ("class", "A"): 4, ("function", "A.f"): 2}
     totals = meter.package_totals(meter.measure(tmp_path))
     assert totals == {"text": {"files": 1, "lines": 7}}
+
+
+# ---- the benchmark of a card ---------------------------------------------------------
+
+
+@pytest.fixture
+def gpu(record, monkeypatch):
+    import gpu
+
+    monkeypatch.setattr(sys, "argv", ["bench/gpu.py", "--quick"])
+    return gpu
+
+
+def test_a_case_that_fails_is_a_row_and_the_others_stay(gpu, record, capsys):
+    def breaks():
+        yield {"speed": 1.0}
+        raise RuntimeError("the card melted\nin many lines")
+
+    sheet = gpu.Sheet("card", quick=True)
+    sheet.run("train", "whole", lambda: [{"speed": 2.0}])
+    sheet.run("train", "broken", breaks)
+    sheet.run("train", "wrong", lambda: [{"error": 0.5, "ok": False}])
+    saved = json.loads((record.RESULTS / "card.json").read_text())["rows"]
+    assert [row["speed"] for row in saved if "speed" in row] == [2.0, 1.0]
+    errors = [row["error"] for row in sheet.failed]
+    assert errors == ["RuntimeError: the card melted", 0.5]
+    assert all({"seconds", "date"} <= saved[i].keys() for i in (1, -1))
+
+
+def test_a_later_session_adds_to_the_record(gpu):
+    first = gpu.Sheet("card", quick=True)
+    first.run("train", "good", lambda: [{"speed": 1.0}])
+    first.run("train", "bad", lambda: [{"ok": False}])
+    again = gpu.Sheet("card", quick=True)
+    assert again.has("train", "good")
+    assert not again.has("train", "bad")
+    again.run("train", "bad", lambda: [{"speed": 3.0}])
+    kept = gpu.Sheet("card", quick=True).rows
+    assert [row["speed"] for row in kept if "speed" in row] == [1.0, 3.0]
+    assert not [row for row in kept if row.get("ok") is False]
+    assert gpu.Sheet("card", quick=False).rows == []  # tiny and real don't mix
+
+
+def test_a_wrong_result_is_not_within_its_bound(gpu):
+    judged = gpu.correctness.judged
+    assert judged(0.1, logits=0.1)["ok"]
+    assert not judged(0.1, logits=0.05, gradients=0.2)["ok"]
+    assert not judged(0.1, logits=float("nan"))["ok"]
+
+
+def test_the_headline_counts_our_autocast_alone(gpu):
+    case = {"case": "124M bf16 autocast"}
+    rows = [case | {"mfu": 0.3}, case | {"mfu": 0.4}, case | {"mfu_of_peer": 0.9}]
+    assert gpu.headline([*rows, {"case": "124M bf16 weights", "mfu": 0.8}]) == 0.4
+    assert gpu.headline([]) == 0.0

@@ -62,7 +62,7 @@ def mixed(model, chances: random.Random, requests: list[Request]):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_alone_or_among_others_in_random_schedules(shape, dtype):
     model, preemptions = model_of(**SHAPES[shape]).to(dtype), 0
-    seeds = range(4) if dtype == torch.float32 else range(6, 7)
+    seeds = range(1, 4) if dtype == torch.float32 else range(6, 7)
     for seed in seeds:
         chances = random.Random(seed)
         requests = [random_request(chances) for _ in range(8)]
@@ -75,14 +75,25 @@ def test_alone_or_among_others_in_random_schedules(shape, dtype):
 
 
 def test_preempted_again_and_again():
+    """What was chosen before is then read again as it was then: one by one."""
     model = model_of()
     engine = engine_of(model, pages=9, max_batch=6, chunk=32)
     requests = [
         Request([i] * 20, 100, VARIED[i % len(VARIED)], seed=i) for i in range(8)
     ]
     handles = [engine.submit(r) for r in requests]
+    hidden, read_in_chunks = model.hidden, set()
+
+    def watched(tokens, positions, caches):
+        if positions.shape[1] > 1:
+            read_in_chunks.update(positions.flatten().tolist())
+        return hidden(tokens, positions, caches)
+
+    model.hidden = watched
     engine.run()
+    del model.hidden
     assert engine.scheduler.preemptions > 5
+    assert read_in_chunks == set(range(-1, 20))  # the prompts, and padding
     for request, handle in zip(requests, handles, strict=True):
         assert [outcome(s) for s in handle.completions] == alone(model, request)
 

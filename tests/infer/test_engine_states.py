@@ -146,7 +146,7 @@ EngineMachine.TestCase.settings = settings(
     derandomize=True,
     deadline=None,
     database=None,
-    max_examples=30,
+    max_examples=20,
     stateful_step_count=25,
 )
 TestEngineMachine = EngineMachine.TestCase

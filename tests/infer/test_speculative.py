@@ -96,7 +96,7 @@ def chi_square(counts: torch.Tensor, p: torch.Tensor) -> float:
 @pytest.mark.parametrize("guesses", [1, 2, 3])
 def test_the_tokens_of_verify_are_distributed_as_p(guesses):
     """Tokens drawn from q, checked: the first is one of p[0], the next of p[1], ..."""
-    size, trials = 5, 6000
+    size, trials = 5, 3000
     generator = torch.Generator().manual_seed(guesses)
     p = torch.stack([random_distribution(i, size) for i in range(guesses + 1)])
     q = torch.stack([random_distribution(50 + i, size) for i in range(guesses)])
@@ -145,7 +145,7 @@ def test_texts_come_as_often_as_the_model_alone_makes_them(sampling, kind):
     wanted = exact(model, prompt, 3, sampling)
     drafts = {"model": DraftModel(model_of(4, **shape)), "look-up": LookUp()}
     counts = dict.fromkeys(itertools.product(range(3), repeat=3), 0)
-    for seed in range(500):
+    for seed in range(300):
         options = {"sampling": sampling, "seed": seed, "tally": tally, "ahead": 2}
         tokens = generate_speculative(model, drafts[kind], prompt, 3, **options)
         counts[tuple(tokens)] += 1
@@ -169,14 +169,14 @@ def cases(count: int):
 
 
 def test_greedy_tokens_are_those_of_generate():
-    """Two hundred models: drafts that are bad, near and perfect, and look-up."""
+    """Models of all kinds: drafts that are bad, near and perfect, and look-up."""
     tallies = {"bad": Tally(), "near": Tally(), "perfect": Tally(), "look-up": Tally()}
-    for number, model, prompt in cases(200):
+    for number, model, prompt in cases(96):
         sampling = Sampling(0.0, repetition_penalty=(1.0, 1.7)[number % 2])
         options = {"sampling": sampling, "vocab_size": (None, 23)[number % 5 == 0]}
         prompt = [token % 23 for token in prompt]
         wanted = list(generate(model, prompt, 9, **options))
-        name = list(tallies)[number % 4]
+        name = list(tallies)[number // 4 % 4]  # each with each kind of positions
         draft = {
             "bad": lambda m=model: DraftModel(model_of(77).double()),
             "near": lambda m=model: DraftModel(nearly(m, 0.03)),
@@ -188,7 +188,7 @@ def test_greedy_tokens_are_those_of_generate():
             draft,
             prompt,
             9,
-            ahead=1 + number % 6,
+            ahead=1 + number // 3 % 6,
             tally=tallies[name],
             **options,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from folio.config import UserError
+from folio.infer.generate import check_ids
 from folio.infer.request import Request
 from folio.infer.scheduler import Scheduler
 from folio.infer.stream import is_endless
@@ -22,7 +23,7 @@ def most_new_tokens(
 
     The last one chosen is never read, so it may be one more than the model reads.
     """
-    _check_ids(prompt, config)
+    check_ids(prompt, config)
     room = config.max_seq_len - len(prompt) + 1
     wanted = request.max_new_tokens
     if not is_endless(config) and (room < 1 or (wanted or 0) > room):
@@ -44,13 +45,3 @@ def most_new_tokens(
             "or give it more memory"
         )
     return wanted
-
-
-def _check_ids(prompt: list[int], config: ModelConfig) -> None:
-    if not prompt:
-        raise UserError("the prompt is empty; give at least one token")
-    if min(prompt) < 0 or max(prompt) >= config.vocab_size:
-        raise UserError(
-            f"the prompt has ids from {min(prompt)} to {max(prompt)}, the model knows "
-            f"0 to {config.vocab_size - 1}; is it another model's tokenizer?"
-        )

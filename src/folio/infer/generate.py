@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 
 import torch
@@ -13,6 +13,7 @@ from folio.config import UserError
 from folio.infer.cache import make_caches
 from folio.infer.sampling import Sampling, choose
 from folio.infer.stream import CHUNK, Stream, is_endless
+from folio.model.config import ModelConfig
 from folio.model.decoder import Decoder
 from folio.text.tokenizer import Tokenizer
 
@@ -41,7 +42,9 @@ def generate(
     remembered. Past that, a model with a window in every layer goes on in the same way
     (`Stream`); for others the newest max_seq_len tokens are read afresh each time.
     """
-    _check(model, prompt, max_new_tokens, chunk)
+    check_prompt(prompt, max_new_tokens, model.config)
+    if chunk < 1:
+        raise UserError(f"chunk = {chunk}: must be at least 1")
     device = model.embedding.weight.device
     generator = torch.Generator(device).manual_seed(seed)
     seen = torch.zeros(1, model.config.vocab_size, dtype=torch.bool, device=device)
@@ -66,17 +69,11 @@ def generate(
         model.train(was_training)
 
 
-def _check(
-    model: Decoder, prompt: Sequence[int], max_new_tokens: int | None, chunk: int
+def check_prompt(
+    prompt: Sequence[int], max_new_tokens: int | None, config: ModelConfig
 ) -> None:
-    config = model.config
-    if not prompt:
-        raise UserError("the prompt is empty; give at least one token")
-    if min(prompt) < 0 or max(prompt) >= config.vocab_size:
-        raise UserError(
-            f"the prompt has ids from {min(prompt)} to {max(prompt)}, the model knows "
-            f"0 to {config.vocab_size - 1}; is it another model's tokenizer?"
-        )
+    """A UserError if a model of this shape can't write on from there, or so much."""
+    check_ids(prompt, config)
     absolute = config.positions in ("learned", "sinusoidal")
     if absolute and len(prompt) > config.max_seq_len:
         raise UserError(
@@ -85,8 +82,17 @@ def _check(
         )
     if max_new_tokens is not None and max_new_tokens < 0:
         raise UserError(f"max_new_tokens = {max_new_tokens}: must be 0 or more")
-    if chunk < 1:
-        raise UserError(f"chunk = {chunk}: must be at least 1")
+
+
+def check_ids(prompt: Sequence[int], config: ModelConfig) -> None:
+    """A UserError if there are none, or some that the model has no embedding of."""
+    if not prompt:
+        raise UserError("the prompt is empty; give at least one token")
+    if min(prompt) < 0 or max(prompt) >= config.vocab_size:
+        raise UserError(
+            f"the prompt has ids from {min(prompt)} to {max(prompt)}, the model knows "
+            f"0 to {config.vocab_size - 1}; is it another model's tokenizer?"
+        )
 
 
 def _make_reader(model: Decoder, length: int | None, chunk: int) -> Context | Stream:
@@ -145,17 +151,27 @@ def generate_text(
     An empty prompt starts from the end-of-text token: the start of some document.
     """
     ids = tokenizer.prompt_ids(prompt)
-    decoder = tokenizer.stream_decoder(continued=True)
-    stop = frozenset([tokenizer.end_of_text])
-    for token in generate(
+    tokens = generate(
         model,
         ids,
         max_new_tokens,
         sampling=sampling,
         seed=seed,
-        stop=stop,
+        stop=frozenset([tokenizer.end_of_text]),
         vocab_size=tokenizer.vocab_size,
-    ):
+    )
+    yield from whole_characters(tokens, tokenizer)
+
+
+def whole_characters(tokens: Iterable[int], tokenizer: Tokenizer) -> Iterator[str]:
+    """The text that goes on with `tokens`, as they come, without empty pieces.
+
+    >>> from folio.text.byte import ByteTokenizer
+    >>> list(whole_characters("né!".encode(), ByteTokenizer()))
+    ['n', 'é', '!']
+    """
+    decoder = tokenizer.stream_decoder(continued=True)
+    for token in tokens:
         if piece := decoder.push(token):
             yield piece
     if piece := decoder.flush():

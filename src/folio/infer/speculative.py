@@ -17,9 +17,9 @@ from torch import Tensor
 
 from folio.config import UserError
 from folio.infer.cache import FullCache
-from folio.infer.generate import PLAIN, _check
+from folio.infer.generate import PLAIN, check_prompt, whole_characters
 from folio.infer.sampling import Sampling, adjust
-from folio.infer.stream import CHUNK, is_endless
+from folio.infer.stream import is_endless
 from folio.model.decoder import Decoder
 from folio.text.tokenizer import Tokenizer
 
@@ -269,7 +269,7 @@ def generate_speculative(
     gives other draws. Where the model reads each token afresh, past max_seq_len without
     a window, nothing is guessed. `tally` counts the guesses.
     """
-    _check(model, prompt, max_new_tokens, CHUNK)
+    check_prompt(prompt, max_new_tokens, model.config)
     if ahead < 1:
         raise UserError(f"ahead = {ahead}: must be at least 1")
     generator = torch.Generator(model.embedding.weight.device).manual_seed(seed)
@@ -335,8 +335,7 @@ def speculative_text(
     tally: Tally | None = None,
 ) -> Iterator[str]:
     """`generate_text` with a draft: yield whole characters, until end of text."""
-    decoder = tokenizer.stream_decoder(continued=True)
-    for token in generate_speculative(
+    tokens = generate_speculative(
         model,
         draft,
         tokenizer.prompt_ids(prompt),
@@ -347,8 +346,5 @@ def speculative_text(
         stop=frozenset([tokenizer.end_of_text]),
         vocab_size=tokenizer.vocab_size,
         tally=tally,
-    ):
-        if piece := decoder.push(token):
-            yield piece
-    if piece := decoder.flush():
-        yield piece
+    )
+    yield from whole_characters(tokens, tokenizer)

@@ -1,0 +1,1 @@
+"""The parts of `bench/gpu.py`, each a module with a function `cases`."""
