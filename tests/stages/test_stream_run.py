@@ -38,6 +38,7 @@ def asked(run, **changes) -> argparse.Namespace:
         "top_k": None,
         "top_p": None,
         "min_p": None,
+        "repetition_penalty": 1.0,
         "seed": 0,
         "device": "cpu",
     }
@@ -123,3 +124,14 @@ def test_an_impossible_window_is_one_line(run):
     context = load_model(run / "model").config.max_seq_len
     with pytest.raises(UserError, match=rf"window = 99 .* max_seq_len = {context}"):
         stream_run(asked(run, window=99))
+
+
+def test_every_flag_of_sampling_is_heard(run, capsys):
+    """Not one that the command takes and then forgets."""
+    texts = []
+    for penalty in (1.0, 50.0):
+        stream_run(
+            asked(run, temperature=0.0, max_new_tokens=40, repetition_penalty=penalty)
+        )
+        texts.append(capsys.readouterr().out)
+    assert texts[0] != texts[1]

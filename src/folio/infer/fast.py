@@ -296,6 +296,6 @@ def compile_options(device: torch.device, rows: int) -> dict[str, object]:
             3  # with one row it could fill matrices
         )
     if hasattr(torch.compiler, "skip_all_guards_unsafe"):
-        # Weights and shapes never change here; looking whether they did costs 0.4 ms
+        # Weights and shapes never change here; looking whether they did costs time
         options["guard_filter_fn"] = torch.compiler.skip_all_guards_unsafe
     return options

@@ -1,16 +1,7 @@
 """The matrix products of decoding, in the form that suits few rows and the machine.
 
 With one row a product is as fast as its weights can be read, so what counts is their
-size and a loop that keeps the memory busy. Measured on one core of a Zen 4 (AVX-512)
-over the matrices of a 124 M model, bench/decode.py being the judge of the whole:
-
-    rows = 1, GB/s of weights     F.linear 13 | product and sum, compiled 25   (fp32)
-                                  F.linear 9, packed 15 | product and sum 19   (bf16)
-                                  int8pack_mm 7, fbgemm 17 | 14, in 4 parts 18 (int8)
-                                  int4pack_mm 9, that is 139 passes a second   (int4)
-    rows = 8, GFLOP/s             F.linear 27, packed 53 (fp32), packed 98 (bf16),
-                                  product and sum 12 to 54: no
-
+size and a loop that keeps the memory busy; with several, how the weights are laid out.
 So one row takes `(w * x).sum(-1)`, which the compiler turns into one loop over the
 weights, several rows take oneDNN's product with weights packed beforehand, and 4 bits
 take the library's own. (The compiler would pack by itself, "freezing" weights, but
@@ -129,7 +120,7 @@ def _(x: Tensor, number: int, outputs: int) -> Tensor:
 class Int4Product(nn.Module):
     """The product of an `Int4Linear` by PyTorch's own, for any number of rows.
 
-    Activations are rounded to bf16: with fp32 ones that product is 30 times slower.
+    Activations are rounded to bf16: with fp32 ones that product is far slower.
     CPU only; rows are filled up to whole tiles with zeros.
     """
 

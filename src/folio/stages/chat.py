@@ -18,7 +18,7 @@ from folio.config import UserError, nearest
 from folio.infer.engine import Engine
 from folio.infer.request import Request
 from folio.infer.sampling import Sampling
-from folio.stages.use import load_run
+from folio.stages.use import load_run, sampling_of
 from folio.text.chat import ChatTemplate
 
 HELP = """\
@@ -269,13 +269,7 @@ def typed_lines(prompt: str) -> Iterator[str]:
 
 def chat(options: argparse.Namespace) -> None:
     """`folio chat`: talk with the model of a run."""
-    sampling = Sampling(
-        options.temperature,
-        options.top_k,
-        options.top_p,
-        options.min_p,
-        options.repetition_penalty,
-    )
+    sampling = sampling_of(options)
     model, tokenizer = load_run(options.run, options.device)
     ChatTemplate.of(tokenizer)  # raises if nobody knows how this model chats
     talk = Conversation(options.system, sampling, options.max_new_tokens, options.seed)

@@ -11,7 +11,7 @@ from folio.infer.generate import generate
 from folio.infer.sampling import Sampling
 from folio.infer.stream import streaming
 from folio.model.decoder import Decoder
-from folio.stages.use import load_run
+from folio.stages.use import load_run, sampling_of
 from folio.text.tokenizer import Tokenizer
 
 
@@ -20,9 +20,7 @@ def stream_run(options: argparse.Namespace) -> None:
 
     How much, how fast and in how much memory is said on standard error at the end.
     """
-    sampling = Sampling(
-        options.temperature, options.top_k, options.top_p, options.min_p
-    )
+    sampling = sampling_of(options)
     model, tokenizer = load_run(options.run, options.device)
     model = streaming(model, options.window, options.sinks)
     print(options.prompt, end="", flush=True)

@@ -46,15 +46,20 @@ def load_run(folder: Path, device: str = "auto") -> tuple[Decoder, Tokenizer]:
     return model, tokenizer
 
 
-def write_on(options: argparse.Namespace) -> None:
-    """`folio generate`: print the prompt and what follows, as it is chosen."""
-    sampling = Sampling(
+def sampling_of(options: argparse.Namespace) -> Sampling:
+    """What the flags of a verb that writes ask for."""
+    return Sampling(
         options.temperature,
         options.top_k,
         options.top_p,
         options.min_p,
         options.repetition_penalty,
     )
+
+
+def write_on(options: argparse.Namespace) -> None:
+    """`folio generate`: print the prompt and what follows, as it is chosen."""
+    sampling = sampling_of(options)
     model, tokenizer = load_run(options.run, options.device)
     draft, tally = make_draft(options, tokenizer), Tally()
     for number in range(options.samples):
