@@ -107,3 +107,36 @@ def test_chunks_obey_autocast():
     assert set(kinds) == {torch.bfloat16}  # computed again as it was the first time
     assert len(kinds) == 30
     assert found.dtype == torch.float32
+
+
+def test_asked_only_somewhere_the_rest_is_zero_and_without_gradient():
+    torch.manual_seed(0)
+    model = Decoder(ModelConfig(vocab_size=50, d_model=8, n_layers=1, n_heads=1))
+    tokens = torch.randint(50, (2, 9))
+    where = torch.rand(2, 9) < 0.5
+    everywhere = model(tokens, targets=tokens).logprobs
+    found = model(tokens, targets=tokens, where=where).logprobs
+    torch.testing.assert_close(found[where], everywhere[where])
+    assert not found[~where].any()
+    model.zero_grad()
+    (everywhere * where).sum().backward()
+    wanted = [p.grad.clone() for p in model.parameters()]
+    model.zero_grad()
+    found.sum().backward()
+    for one, other in zip(wanted, model.parameters(), strict=True):
+        torch.testing.assert_close(one, other.grad)
+    none = model(tokens, targets=tokens, where=torch.zeros_like(where), entropy=True)
+    assert not none.logprobs.any()
+    assert not none.entropy.any()
+
+
+def test_a_temperature_is_that_of_the_distribution_sampled_from():
+    torch.manual_seed(0)
+    model = Decoder(ModelConfig(vocab_size=50, d_model=8, n_layers=1, n_heads=1))
+    tokens = torch.randint(50, (2, 9))
+    found = model(tokens, targets=tokens, temperature=0.5, entropy=True)
+    cooled = model(tokens).logits / 0.5
+    torch.testing.assert_close(found.logprobs, token_logprobs(cooled, tokens))
+    chances = cooled.softmax(-1)
+    wanted = -(chances * chances.log()).sum(-1)
+    torch.testing.assert_close(found.entropy, wanted)

@@ -20,7 +20,7 @@ from torch import Tensor
 from folio.config import UserError
 from folio.files import write_atomically
 from folio.model.decoder import Decoder
-from folio.model.lora import LoRA, add_lora, lora_layers
+from folio.model.lora import LoRA, LoRALinear, add_lora, lora_layers
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -35,13 +35,19 @@ HARMLESS = {
 STARTS = (None, True, False, "gaussian", "eva")  # others change the frozen weights
 
 
-def adapter_tensors(model: Decoder) -> dict[str, Tensor]:
+def adapter_parameters(layers: dict[str, LoRALinear]) -> dict[str, Tensor]:
     """The updates by name, such as `blocks.0.attention.query.lora_A.weight`."""
     return {
-        f"{name}.{part}.weight": getattr(layer, part).weight.detach().cpu().contiguous()
-        for name, layer in lora_layers(model).items()
+        f"{name}.{part}.weight": getattr(layer, part).weight
+        for name, layer in layers.items()
         for part in ("lora_A", "lora_B")
     }
+
+
+def adapter_tensors(model: Decoder) -> dict[str, Tensor]:
+    """Those of all LoRA layers of `model`, on the CPU."""
+    updates = adapter_parameters(lora_layers(model))
+    return {name: t.detach().cpu().contiguous() for name, t in updates.items()}
 
 
 def save_adapter(

@@ -42,6 +42,11 @@ class Shared:
     router_losses: list[Tensor] = field(default_factory=list)  # (B,), one per layer
     sink_angles: dict[int, Angles] = field(default_factory=dict)
 
+    @property
+    def router_loss(self) -> Tensor | None:
+        """What all routers ask for, (B,); None where there are none, or no training."""
+        return torch.stack(self.router_losses).sum(0) if self.router_losses else None
+
     def angles_for_sinks(self, reach: int) -> Angles:
         """Angles of queries that stand no further than `reach` from the start."""
         if reach not in self.sink_angles:
@@ -135,7 +140,8 @@ class Attention(nn.Module):
         """The attention pattern itself, for figures: x (B, T, D) -> (B, H, T, T)."""
         q, k, _ = self.project(x)
         turned, k = self.turn(q, k, shared.angles)
-        masks = Masks(shared.positions, plain=False)
+        both_ways = shared.masks.both_ways
+        masks = Masks(shared.positions, plain=False, both_ways=both_ways)
         mask = masks.of(shared.positions, self.window, self.sinks)
         return attention_weights(
             turned,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,11 @@ from folio.config import UserError
 from folio.model.attend import soft_cap
 from folio.model.attention import Attention, Cache, Shared
 from folio.model.config import ModelConfig
-from folio.model.heads import chunked_logprobs
+from folio.model.heads import (
+    chunked_logprobs,
+    logprobs_and_entropy,
+    token_logprobs,
+)
 from folio.model.init import init_weights
 from folio.model.latent import LatentAttention
 from folio.model.mask import Masks
@@ -25,11 +29,13 @@ from folio.model.positions import Rotary, make_positions
 
 
 class Output(NamedTuple):
-    """What one call of the model gives: logits, or log-probs of given targets."""
+    """What one call of a model gives: logits, or log-probs of given targets."""
 
     logits: Tensor | None = None  # (B, T, V)
     logprobs: Tensor | None = None  # (B, T)
     router_loss: Tensor | None = None  # (B,) what routers ask for, in training
+    entropy: Tensor | None = None  # (B, T) in nats, if asked for; without gradient
+    values: Tensor | None = None  # (B, T) of models with a scalar head
 
 
 class Block(nn.Module):
@@ -72,7 +78,8 @@ class Decoder(nn.Module):
 
     With `checkpoint_layers` set, training keeps only what enters each layer and
     computes the rest again for the gradient: less memory for a third more work (Chen
-    et al. 2016).
+    et al. 2016). With `both_ways` set, tokens look ahead too, as in an encoder: it
+    can't write then, only read.
     """
 
     def __init__(self, config: ModelConfig):
@@ -80,7 +87,7 @@ class Decoder(nn.Module):
         if config.vocab_size < 1:
             raise UserError("vocab_size = 0: set it to the tokenizer's vocab_size")
         self.config = config
-        self.checkpoint_layers = False
+        self.checkpoint_layers = self.both_ways = False
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.positions = make_positions(config)
         self.rotary = Rotary(config) if config.positions == "rotary" else None
@@ -99,20 +106,52 @@ class Decoder(nn.Module):
         cache: Sequence[Cache] | None = None,
         targets: Tensor | None = None,
         documents: Tensor | None = None,
+        **asked: Any,
     ) -> Output:
         """tokens (B, T) -> logits (B, T, V), or log-probs (B, T) if targets (B, T).
 
-        positions (B, T) default to 0, 1, ...; a cache, one per layer, needs them.
+        What else may be asked of targets is described at `answer`. positions (B, T)
+        default to 0, 1, ...; a cache, one per layer, needs them.
         Position -1 marks padding, whose output means nothing and which nobody sees.
         documents (B, T) number the documents of a packed row; none sees another.
         """
         hidden, shared = self.hidden(tokens, positions, cache, documents)
-        losses = shared.router_losses
-        router_loss = torch.stack(losses).sum(0) if losses else None
         if targets is None:
-            return Output(logits=self.read(hidden), router_loss=router_loss)
-        logprobs = chunked_logprobs(self.read, hidden, targets, self.config.vocab_size)
-        return Output(logprobs=logprobs, router_loss=router_loss)
+            return Output(self.read(hidden), router_loss=shared.router_loss)
+        output = self.answer(hidden, targets, **asked)
+        return output._replace(router_loss=shared.router_loss)
+
+    def answer(
+        self,
+        hidden: Tensor,
+        targets: Tensor,
+        *,
+        where: Tensor | None = None,
+        temperature: float = 1.0,
+        entropy: bool = False,
+    ) -> Output:
+        """Log-probs of targets (B, T), and the entropy at each place if asked for.
+
+        where bool (B, T): only there; elsewhere both are 0, and no time is spent.
+        temperature: of the distribution that the targets were sampled from.
+        """
+
+        def read(hidden: Tensor) -> Tensor:
+            logits = self.read(hidden)
+            return logits if temperature == 1.0 else logits / temperature
+
+        if where is not None:
+            hidden, targets = hidden[where], targets[where]
+        measure = logprobs_and_entropy if entropy else token_logprobs
+        found = chunked_logprobs(
+            read, hidden, targets, self.config.vocab_size, measure=measure
+        )
+        if where is not None:
+            everywhere = found.new_zeros(*where.shape, *found.shape[1:])
+            found = everywhere.index_put((where,), found)
+        if entropy:
+            return Output(logprobs=found[..., 0], entropy=found[..., 1])
+        return Output(logprobs=found)
 
     def hidden(
         self,
@@ -124,6 +163,8 @@ class Decoder(nn.Module):
         """The last hidden states (B, T, D), normed, which `read` turns into logits."""
         if cache is not None and positions is None:
             raise ValueError("a cache needs positions: which tokens are new?")
+        if cache is not None and self.both_ways:
+            raise ValueError("an encoder reads whole texts, so it has no cache")
         if cache is not None and documents is not None:
             raise ValueError("a cache holds one text a row, so it can't have documents")
         x, shared = self.embed(tokens, positions, documents)
@@ -157,7 +198,7 @@ class Decoder(nn.Module):
         angles = None
         if self.rotary is not None:  # in the dtype that layers want, once for all
             angles = tuple(part.to(x.dtype) for part in self.rotary(positions))
-        masks = Masks(positions, plain, documents)
+        masks = Masks(positions, plain, documents, self.both_ways)
         return self.dropout(x), Shared(positions, masks, self.rotary, angles)
 
     def check_length(self, length: int) -> None:

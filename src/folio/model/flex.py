@@ -78,12 +78,10 @@ def rule_of(mask: Mask, batch: int) -> Callable[..., Tensor]:
         return x.expand(batch, -1).contiguous()
 
     queries, keys = all_rows(mask.query_positions), all_rows(mask.key_positions)
+    rule = (mask.window, mask.sinks, mask.both_ways)
     if mask.documents is None:
-        return lambda b, h, q, k: sees(
-            queries[b, q], keys[b, k], mask.window, mask.sinks
-        )
+        return lambda b, h, q, k: sees(queries[b, q], keys[b, k], *rule)
     of_query, of_key = (all_rows(d) for d in mask.documents)
     return lambda b, h, q, k: (
-        sees(queries[b, q], keys[b, k], mask.window, mask.sinks)
-        & (of_query[b, q] == of_key[b, k])
+        sees(queries[b, q], keys[b, k], *rule) & (of_query[b, q] == of_key[b, k])
     )

@@ -24,30 +24,50 @@ def token_logprobs(logits: Tensor, targets: Tensor) -> Tensor:
     return -flat.view(targets.shape)
 
 
+def token_entropy(logits: Tensor) -> Tensor:
+    """How undecided each place is, in nats, in fp32 or better: (..., V) -> (...).
+
+    >>> token_entropy(torch.tensor([[0.0, 0.0], [0.0, -torch.inf]])).exp()
+    tensor([2., 1.])
+    """
+    if logits.dtype in (torch.bfloat16, torch.float16):
+        logits = logits.float()
+    logprobs = logits.log_softmax(-1)
+    return -torch.special.xlogy(p := logprobs.exp(), p).sum(-1)
+
+
+def logprobs_and_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Both in one reading: (..., V), (...) -> (..., 2); entropy is no loss here."""
+    entropy = token_entropy(logits.detach())
+    return torch.stack([token_logprobs(logits, targets), entropy], -1)
+
+
 def chunked_logprobs(
     read: Callable[[Tensor], Tensor],
     hidden: Tensor,
     targets: Tensor,
     vocab_size: int,
     at_once: int = LOGITS_AT_ONCE,
+    measure: Callable[[Tensor, Tensor], Tensor] = token_logprobs,
 ) -> Tensor:
     """`token_logprobs(read(hidden), targets)` without all of the logits in memory.
 
-    hidden (B, T, D), targets (B, T) -> (B, T). A vocabulary of 128 k makes the logits
-    the largest tensor of all: so `read`, which maps (N, D) to (N, V), sees some tokens
-    at a time, and their logits are computed again for the gradient. Up to `at_once`
+    hidden (..., D), targets (...) -> (...), or what else `measure` gives. A vocabulary
+    of 128 k makes the logits the largest tensor of all: so `read`, which maps (N, D) to
+    (N, V), sees some tokens at a time, and their logits are computed again for the
+    gradient. Up to `at_once`
     numbers nothing is cut.
     """
     rows = max(at_once // vocab_size, 1)
     if targets.numel() <= rows:
-        return token_logprobs(read(hidden), targets)
+        return measure(read(hidden), targets)
 
     def part(hidden: Tensor, targets: Tensor) -> Tensor:
-        return token_logprobs(read(hidden), targets)
+        return measure(read(hidden), targets)
 
-    tokens, wanted = hidden.flatten(0, 1).split(rows), targets.flatten().split(rows)
+    tokens, wanted = hidden.flatten(0, -2).split(rows), targets.flatten().split(rows)
     done = [
         checkpoint(part, h, t, use_reentrant=False)
         for h, t in zip(tokens, wanted, strict=True)
     ]
-    return torch.cat(done).view(targets.shape)
+    return torch.cat(done).unflatten(0, targets.shape)

@@ -115,6 +115,7 @@ class LatentAttention(nn.Module):
         """The attention pattern itself, for figures: x (B, T, D) -> (B, H, T, T)."""
         q = torch.cat(self.queries(x, shared), -1)
         k, _ = self.keys_and_values(self.kept(x, shared))
-        masks = Masks(shared.positions, plain=False)
+        both_ways = shared.masks.both_ways
+        masks = Masks(shared.positions, plain=False, both_ways=both_ways)
         mask = masks.of(shared.positions, self.window)
         return attention_weights(q, k, mask, scale=self.scale, softcap=self.softcap)

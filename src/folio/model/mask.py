@@ -9,12 +9,15 @@ import torch
 from torch import Tensor
 
 
-def sees(query: Tensor, key: Tensor, window: int | None, sinks: int) -> Tensor:
+def sees(
+    query: Tensor, key: Tensor, window: int | None, sinks: int, both_ways: bool = False
+) -> Tensor:
     """The rule itself, for positions of any shapes that broadcast -> bool."""
-    seen = (key >= 0) & (key <= query)
+    seen = (key >= 0) & ((key <= query) | both_ways)
     if window is None:
         return seen
-    return seen & ((key > query - window) | (key < sinks))
+    near = (key > query - window) & (key < query + window)
+    return seen & (near | (key < sinks))
 
 
 def visible(
@@ -23,6 +26,7 @@ def visible(
     window: int | None = None,
     sinks: int = 0,
     documents: tuple[Tensor, Tensor] | None = None,
+    both_ways: bool = False,
 ) -> Tensor:
     """Which keys may each query see? (B, T), (B, S) -> bool (B, T, S).
 
@@ -30,16 +34,20 @@ def visible(
     `window` of them, its own included, and the first `sinks` (Xiao et al. 2023). In a
     row packed with several documents, (B, T) and (B, S) say which token is of which,
     and none sees another's. Position -1 marks an empty slot of a cache, or padding,
-    which nobody sees.
+    which nobody sees. In an encoder they look `both_ways`: ahead as far as back.
 
     >>> visible(torch.tensor([[1, 2]]), torch.tensor([[0, 1, 2, -1]])).int()
     tensor([[[1, 1, 0, 0],
              [1, 1, 1, 0]]], dtype=torch.int32)
     >>> visible(torch.tensor([[4]]), torch.arange(5)[None], window=2, sinks=1).int()
     tensor([[[1, 0, 0, 1, 1]]], dtype=torch.int32)
+    >>> keys = torch.tensor([[0, 1, 2, -1]])
+    >>> visible(torch.tensor([[0, 2]]), keys, window=2, both_ways=True).int()
+    tensor([[[1, 1, 0, 0],
+             [0, 1, 1, 0]]], dtype=torch.int32)
     """
     query, key = query_positions[:, :, None], key_positions[:, None, :]
-    seen = sees(query, key, window, sinks)
+    seen = sees(query, key, window, sinks, both_ways)
     if documents is not None:
         seen = seen & (documents[0][:, :, None] == documents[1][:, None, :])
     return seen
@@ -60,12 +68,13 @@ class Mask:
         sinks: int = 0,
         documents: tuple[Tensor, Tensor] | None = None,
         *,
+        both_ways: bool = False,
         causal: bool = False,
         blind: bool = True,
     ):
         self.query_positions, self.key_positions = query_positions, key_positions
         self.window, self.sinks, self.documents = window, sinks, documents
-        self.causal, self.blind = causal, blind
+        self.both_ways, self.causal, self.blind = both_ways, causal, blind
         self._made: dict[object, Any] = {}
 
     def once(self, form: object, make: Callable[[], Any]) -> Any:
@@ -77,7 +86,7 @@ class Mask:
     @property
     def seen(self) -> Tensor:
         """bool (B or 1, 1, T, S): the same for all heads."""
-        rule = (self.window, self.sinks, self.documents)
+        rule = (self.window, self.sinks, self.documents, self.both_ways)
         return self.once(
             "seen",
             lambda: visible(self.query_positions, self.key_positions, *rule)[:, None],
@@ -121,10 +130,15 @@ class Masks:
     """The masks of one forward: layers that look alike share one."""
 
     def __init__(
-        self, positions: Tensor, plain: bool, documents: Tensor | None = None
+        self,
+        positions: Tensor,
+        plain: bool,
+        documents: Tensor | None = None,
+        both_ways: bool = False,
     ) -> None:
         """`plain`: the positions (B, T) are 0, 1, 2, ... in every row."""
         self.positions, self.plain, self.documents = positions, plain, documents
+        self.both_ways = both_ways
         self.made: list[tuple[Tensor, int | None, int, Mask]] = []
 
     def of(
@@ -139,13 +153,14 @@ class Masks:
                 return mask
         both = None if self.documents is None else (self.documents, self.documents)
         plain = self.plain and own
-        causal = plain and window is None and both is None
+        causal = plain and window is None and both is None and not self.both_ways
         mask = Mask(
             self.positions,
             key_positions,
             window,
             sinks,
             both,
+            both_ways=self.both_ways,
             causal=causal,
             blind=not plain,
         )
