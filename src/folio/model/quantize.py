@@ -222,9 +222,9 @@ def make_quantized(model: Decoder, options: Quantization) -> dict[str, Quantized
     return layers
 
 
-def quantization_of(model: Decoder) -> Quantization | None:
+def quantization_of(model: nn.Module) -> Quantization | None:
     """How the weights of `model` were rounded; None: they weren't."""
-    for layer in model.blocks.modules():
+    for layer in model.modules():
         if isinstance(layer, Int4Linear):
             return Quantization(4, layer.group)
         if isinstance(layer, Int8Linear):
