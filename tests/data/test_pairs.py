@@ -1,6 +1,7 @@
 """Preference batches: both answers side by side, cut alike, with what else is known."""
 
 import json
+import math
 from itertools import islice
 
 import pytest
@@ -13,6 +14,9 @@ from folio.data.pairs import PairFitter, PairStream
 from folio.data.records import Pair
 from folio.model.config import ModelConfig
 from folio.model.decoder import Decoder
+from folio.model.scorer import Scorer, ScorerConfig
+from folio.objectives.dpo import DPO
+from folio.objectives.ranking import Ranking, pairs
 from folio.text.byte import ByteTokenizer
 from folio.text.chat import ChatTemplate
 
@@ -47,8 +51,13 @@ def learned(batch, row):
 
 def seen(batch, row):
     """All ids of a row as text, padding left out."""
-    ids = [int(batch.inputs[row, 0]), *batch.targets[row].tolist()]
-    return TOKENIZER.decode(ids).replace("<|pad|>", "")
+    return TOKENIZER.decode(batch.inputs[row].tolist()).replace("<|pad|>", "")
+
+
+def tiny(**options):
+    torch.manual_seed(0)
+    shape = {"vocab_size": TOKENIZER.vocab_size, "d_model": 16, "n_heads": 2}
+    return Decoder(ModelConfig(**shape | options))
 
 
 def longhand(model, one, answer):
@@ -59,20 +68,41 @@ def longhand(model, one, answer):
     return sum(table[i - 1, ids[i]].item() for i in range(len(ids)) if weights[i])
 
 
-def test_chosen_are_above_and_rejected_below_in_the_same_order():
-    pairs = numbered(30)
-    for batch in take(stream(pairs), 25):
+def test_chosen_and_rejected_alternate():
+    made = numbered(30)
+    for batch in take(stream(made), 25):
         assert batch.denominator == 3
         assert batch.inputs.shape == batch.targets.shape == batch.weights.shape
-        assert len(batch.inputs) == 6
+        assert len(batch.inputs) == len(batch.ends) == 6
         for row in range(3):
-            number = round(batch.margins[row].item() * 10)
-            one = pairs[number]
-            prefix = f"<|user|>q{number}.<|end|><|assistant|>"
-            assert seen(batch, row) == f"{prefix}{one.chosen}<|end|>"
-            assert seen(batch, row + 3) == f"{prefix}{one.rejected}<|end|>"
-            assert learned(batch, row) == f"{one.chosen}<|end|>"
-            assert learned(batch, row + 3) == f"{one.rejected}<|end|>"
+            one = made[round(batch.leads[row].item() * 10)]
+            prefix = f"<|user|>{one.prompt[0]['content']}<|end|><|assistant|>"
+            for place, answer in ((2 * row, one.chosen), (2 * row + 1, one.rejected)):
+                assert seen(batch, place) == f"{prefix}{answer}<|end|>"
+                assert learned(batch, place) == f"{answer}<|end|>"
+
+
+def test_targets_are_the_inputs_shifted_and_the_end_of_turn_is_an_input():
+    batch = next(stream(numbered(30), masked=True))
+    pad = TOKENIZER.special_id("<|pad|>")
+    assert batch.ends.max() == batch.inputs.shape[1] - 1  # no wider than needed
+    assert len(set(batch.ends.tolist())) > 1
+    for inputs, targets, weights, positions, end in zip(
+        batch.inputs.tolist(),
+        batch.targets.tolist(),
+        batch.weights.tolist(),
+        batch.positions.tolist(),
+        batch.ends.tolist(),
+        strict=True,
+    ):
+        assert inputs[end] == END
+        assert set(inputs[end + 1 :]) <= {pad}
+        assert targets == [*inputs[1 : end + 1], *[pad] * (len(inputs) - end)]
+        assert weights[end - 1] == 1
+        assert not any(weights[end:])
+        rest = len(inputs) - end - 1
+        assert positions == [*range(end + 1), *[-1] * rest]
+    assert "positions" not in next(stream(numbered(30)))
 
 
 def test_earlier_answers_belong_to_the_prompt():
@@ -91,12 +121,19 @@ def test_long_pairs_keep_the_ends_where_they_differ_and_one_prompt():
     batch = next(stream([pair(shared, "yes", "never")], length=25, say=said.append))
     assert batch.inputs.shape == (6, 25)
     swapped = next(stream([pair(shared, "never", "yes")], length=25))
-    assert [seen(swapped, 3), seen(swapped, 0)] == [seen(batch, 0), seen(batch, 3)]
-    chosen, rejected = seen(batch, 0), seen(batch, 3)
+    assert [seen(swapped, 1), seen(swapped, 0)] == [seen(batch, 0), seen(batch, 1)]
+    chosen, rejected = seen(batch, 0), seen(batch, 1)
     assert chosen.endswith("yy<|end|><|assistant|>yes<|end|>")
     assert chosen.removesuffix("yes<|end|>") == rejected.removesuffix("never<|end|>")
     assert len(TOKENIZER.encode(shared)) > 25
+    assert len(said) == 1
     assert "1 lost the beginning of their prompt and 0 were left out" in said[0]
+    exact = len(TOKENIZER.encode("abc")) + len("yes") + 4  # user, end, assistant, end
+    said.clear()
+    next(stream([pair("abc", "yes", "no")], length=exact, say=said.append))
+    assert said == []
+    next(stream([pair("abc", "yes", "no")], length=exact - 1, say=said.append))
+    assert len(said) == 1
 
 
 def test_pairs_that_cannot_be_used_are_left_out_and_counted():
@@ -114,11 +151,11 @@ def test_pairs_that_cannot_be_used_are_left_out_and_counted():
     assert quiet == []
 
 
-@pytest.mark.parametrize("answer", [24, 25])
+@pytest.mark.parametrize("answer", [23, 24])
 def test_an_answer_fits_up_to_the_last_token(answer):
-    """With its end it is `answer` + 1 targets; what opens it is an input."""
+    """With what opens it and its end it is `answer` + 2 inputs."""
     one = PairFitter(TOKENIZER, 25)(pair("abc", "b" * answer, "c"))
-    assert (one is None) == (answer == 25)
+    assert (one is None) == (answer == 24)
     if one is not None:
         assert one.chosen.ids[0] == TOKENIZER.special_id("<|assistant|>")
         assert one.chosen.ids[-1] == END
@@ -132,26 +169,37 @@ def test_categories_are_places_in_a_list_of_names():
     assert sorted(next(found).categories.tolist()) == [0, 1, 2]
 
 
-def test_reference_log_probs_are_the_models_and_follow_their_pairs():
-    torch.manual_seed(0)
-    config = ModelConfig(vocab_size=TOKENIZER.vocab_size, d_model=16, n_heads=2)
-    model = Decoder(config)
-    model.blocks[0].dropout.p = 0.5
-    model.train()
-    pairs = numbered(11)
-    found = stream(pairs, seed=4).with_reference(model, batch=4)
-    assert model.training
+@pytest.mark.parametrize("masked", [False, True])
+def test_reference_log_probs_are_the_models_and_follow_their_pairs(masked):
+    model = tiny(dropout=0.5).train()
+    before = {name: x.clone() for name, x in model.state_dict().items()}
+    made = numbered(11)
+    found = stream(made, seed=4, masked=masked).with_reference(model, batch=4)
+    assert all(module.training for module in model.modules())
     assert all(p.grad is None for p in model.parameters())
+    for name, x in model.state_dict().items():
+        assert torch.equal(x, before[name])
     model.eval()
     for batch in take(found, 6):
         assert batch.references.shape == (6,)
         assert not batch.references.requires_grad
         for row in range(3):
-            one = pairs[round(batch.margins[row].item() * 10)]
-            wanted = longhand(model, one, one.chosen)
-            assert batch.references[row].item() == pytest.approx(wanted, abs=1e-4)
-            wanted = longhand(model, one, one.rejected)
-            assert batch.references[row + 3].item() == pytest.approx(wanted, abs=1e-4)
+            one = made[round(batch.leads[row].item() * 10)]
+            both = batch.references[2 * row : 2 * row + 2].tolist()
+            wanted = [longhand(model, one, a) for a in (one.chosen, one.rejected)]
+            assert both == pytest.approx(wanted, abs=1e-4)
+
+
+def test_references_are_the_same_on_any_rank():
+    model = tiny()
+    alone = stream(numbered(10), batch=6).with_reference(model)
+    ranks = [
+        stream(numbered(10), batch=3, rank=r, world=2).with_reference(model)
+        for r in range(2)
+    ]
+    for _ in range(4):
+        together = torch.cat([next(rank).references for rank in ranks])
+        assert torch.equal(together, next(alone).references)
 
 
 def test_without_a_reference_there_is_none():
@@ -168,8 +216,8 @@ def test_any_number_of_ranks_sees_one_order(world, batch):
     ]
     orders = []
     for _ in range(5):
-        together = torch.cat([next(rank).margins for rank in ranks])
-        assert torch.equal(together, next(alone).margins)
+        together = torch.cat([next(rank).leads for rank in ranks])
+        assert torch.equal(together, next(alone).leads)
         orders += together.tolist()
     epochs = [sorted(orders[i : i + 10]) for i in (0, 10, 20)]
     assert epochs[0] == epochs[1] == epochs[2]
@@ -200,7 +248,8 @@ def test_the_embedded_worlds_pairs_are_in_each_category():
     batch = next(found)
     assert set(batch.categories.tolist()) == {1, 2, 3}
     style = batch.categories.tolist().index(1)
-    assert learned(batch, style).startswith("Sure!")
+    assert learned(batch, 2 * style).startswith("Sure!")
+    assert not learned(batch, 2 * style + 1).startswith("Sure!")
     with pytest.raises(UserError, match="doesn't fit"):
         next(stream(tales_pairs(), categories=PAIR_CATEGORIES, length=5))
     with pytest.raises(UserError, match=r"category .*: not among none"):
@@ -208,3 +257,48 @@ def test_the_embedded_worlds_pairs_are_in_each_category():
     same = Endless(lambda n: pair("a", "b", "b"), "same")
     with pytest.raises(UserError, match="answers are the same"):
         next(stream(same))
+
+
+def test_endless_pairs_that_are_cut_are_told_of_once():
+    said = []
+    made = Endless(lambda n: pair("x" * (5 + 10 * n), "yes", "no"), "growing pairs")
+    found = stream(made, length=25, say=said.append)
+    take(found, 3)
+    assert len(said) == 1
+    assert said[0].startswith("pair 2 of growing pairs is longer than the context of")
+
+
+# ------------------------------------------------- what the objectives make of it
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_dpo_starts_at_ln_2_a_pair(masked):
+    model = tiny()
+    found = stream(numbered(11), masked=masked).with_reference(model)
+    for batch in take(found, 4):
+        loss, metrics = DPO()(model, batch)
+        assert loss.item() / batch.denominator == pytest.approx(math.log(2), abs=1e-5)
+        assert metrics["chosen_logprob"].item() == pytest.approx(
+            pairs(batch.references)[0].sum().item(), rel=1e-5
+        )
+
+
+@pytest.mark.parametrize("kind", ["decoder", "encoder"])
+def test_a_reward_model_reads_what_it_would_read_alone(kind):
+    """At the end of turn, and without seeing padding."""
+    model = Scorer(tiny(), ScorerConfig(kind))
+    torch.nn.init.normal_(model.value_head.weight)
+    made = numbered(11)
+    batch = next(stream(made, masked=kind == "encoder"))
+    _, metrics = Ranking()(model, batch)
+    wanted = [0.0, 0.0]
+    for lead in batch.leads.tolist():
+        one = made[round(lead * 10)]
+        for side, answer in enumerate((one.chosen, one.rejected)):
+            messages = [*one.prompt, {"role": "assistant", "content": answer}]
+            ids, _ = TEMPLATE.render(messages, TOKENIZER)
+            assert ids[-1] == END
+            wanted[side] += model(torch.tensor([ids])).values[0, -1].item()
+    scores = metrics["chosen_score"].item(), metrics["rejected_score"].item()
+    assert scores == pytest.approx(wanted, abs=1e-5)
+    assert abs(wanted[0] - wanted[1]) > 1e-3

@@ -70,9 +70,10 @@ def ipo_loss(h: Tensor, beta: float) -> Tensor:
 class DPO:
     """Direct preference optimization, summed over pairs; denominator: pairs.
 
-    batch: inputs, targets, weights, reference_logprobs (2P, T), pairs as in
-    `folio.objectives.ranking`. "ipo" compares log-probabilities per token; so does
-    "simpo", which needs no reference but a lead of `gamma` (Meng et al. 2024).
+    batch: inputs, targets, weights (2P, T), pairs as in `folio.objectives.ranking`;
+    references (2P,): the reference's log-probability of each response, a sum. "ipo"
+    compares log-probabilities per token; so does "simpo", which needs no reference but
+    a lead of `gamma` (Meng et al. 2024).
 
     nll adds the chosen response's cross-entropy per token (Pang et al. 2024). Without
     it the loss can fall while *both* log-probabilities sink: watch chosen_change.
@@ -123,9 +124,8 @@ of flipped labels, above 0 and below 0.5
     ) -> tuple[Tensor, dict[str, Tensor]]:
         output = respond(model, batch, targets=batch.targets)
         policy, lengths = row_sums(output.logprobs, batch.weights)
-        reference = None
-        if "reference_logprobs" in batch or self.loss != "simpo":
-            reference, _ = row_sums(batch.reference_logprobs, batch.weights)
+        needed = self.loss != "simpo"
+        reference = batch.references if needed else batch.get("references")
         margin = self.margin(policy, reference, lengths)
         preference = self.pair_loss(margin).sum()
         chosen, rejected = pairs(policy)
