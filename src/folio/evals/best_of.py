@@ -2,7 +2,8 @@
 
 Of n answers the one that the reward model scores highest is kept. As n grows, its score
 rises without end; its true reward, here `truth`, rises too, and may fall again, once
-what is chosen for is the model's mistakes (Gao et al. 2022). No training is needed to see it.
+what is chosen for is the model's mistakes (Gao et al. 2022). It takes no training to
+see that.
 """
 
 from __future__ import annotations
