@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from folio.config import UserError
+from folio.data import tales
 from folio.data.embedded import PAIR_CATEGORIES, tales_pairs
 from folio.data.order import Endless
 from folio.data.pairs import PairFitter, PairStream
 from folio.data.records import Pair
+from folio.data.tales.mistakes import mistakes
 from folio.model.config import ModelConfig
 from folio.model.decoder import Decoder
 from folio.model.scorer import Scorer, ScorerConfig
@@ -257,6 +259,36 @@ def test_the_embedded_worlds_pairs_are_in_each_category():
     same = Endless(lambda n: pair("a", "b", "b"), "same")
     with pytest.raises(UserError, match="answers are the same"):
         next(stream(same))
+
+
+def wrong_answers(count=300, **options):
+    """(the annotator's wrong answer, the one of the pair) where content differs."""
+    made = tales_pairs(seed=3, **options)
+    for index in range(count):
+        one = made.make(index)
+        item = tales.instruction(3, "train", index)
+        assert one == made.make(index)
+        assert one.prompt[0]["content"] == item.prompt
+        assert tales.parse_response(one.chosen)[0] == item.answer
+        if one.category != "style":
+            yield item, tales.parse_response(one.rejected)[0]
+
+
+def test_the_embedded_worlds_errors_are_of_many_kinds():
+    for share in (0.0, 0.5, 1.0):
+        found = list(wrong_answers(mistakes=share))
+        assert all(wrong != item.answer for item, wrong in found)
+        others = [wrong in mistakes(i) and wrong != i.wrong for i, wrong in found]
+        assert all(
+            other or wrong == item.wrong
+            for (item, wrong), other in zip(found, others, strict=True)
+        )
+        # A near miss may be the annotator's own: the neighboring number.
+        assert share * 0.7 <= sum(others) / len(others) <= share + 0.08
+    assert list(wrong_answers()) == list(wrong_answers(mistakes=0.5))
+    for share in (-0.1, 1.5):
+        with pytest.raises(UserError, match=f"mistakes = {share}"):
+            tales_pairs(mistakes=share)
 
 
 def test_endless_pairs_that_are_cut_are_told_of_once():

@@ -10,6 +10,7 @@ import pytest
 from folio.config import UserError
 from folio.data import tales
 from folio.data.embedded import TALES_SCORES, tales_prompts
+from folio.data.order import Endless
 from folio.data.parts import refuse_overlap
 from folio.data.prompts import PromptStream
 from folio.data.records import Prompt
@@ -104,6 +105,16 @@ def test_long_prompts_are_counted_and_cut_or_left_out():
     assert said[1] == "1 of 4 prompts left out: longer than 10 tokens"
     with pytest.raises(UserError, match="none of 1 prompts fits"):
         stream(prompts[:1], length=10, overlong="drop")
+
+
+def test_endless_prompts_that_are_cut_are_told_of_once():
+    said = []
+    source = Endless(lambda n: prompt("x" * (5 + 10 * n)), "growing prompts")
+    take(stream(source, batch=1, say=said.append), 6)
+    assert len(said) == 1
+    assert said[0].startswith("prompt 3 of growing prompts is longer than 30 tokens")
+    with pytest.raises(UserError, match="prompt 3 of growing prompts is longer; use"):
+        take(stream(source, batch=1, overlong="drop"), 6)
 
 
 # ---------------------------------------------------------------------- verifiers

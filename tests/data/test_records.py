@@ -1,6 +1,7 @@
 """Conversations, preferences and prompts from files; what is wrong is named."""
 
 import json
+from collections import Counter
 
 import pytest
 
@@ -10,6 +11,7 @@ from folio.data.record_files import Record
 from folio.data.records import (
     Conversation,
     Pair,
+    Prompt,
     conversation_of,
     pair_of,
     prompt_of,
@@ -242,6 +244,45 @@ def test_a_prompt_that_cannot_be_is_refused(fields, words):
         prompt_of(Record("x", fields))
 
 
+@pytest.mark.parametrize(
+    ("read", "good", "bad", "message"),
+    [
+        (
+            read_conversations,
+            MESSAGES,
+            {"instruction": "Add."},
+            "no field 'output'; the record's fields: 'instruction'",
+        ),
+        (
+            read_conversations,
+            MESSAGES,
+            {"messages": [assistant("Hello."), user("Hi.")]},
+            "messages[0].role = 'assistant': a conversation starts with the user",
+        ),
+        (
+            read_pairs,
+            {"prompt": "a", **BOTH},
+            {"prompt": "a", "chosen": "b"},
+            "no field 'rejected'; the record's fields: 'prompt', 'chosen'",
+        ),
+        (
+            read_prompts,
+            {"prompt": "a", "answer": "b"},
+            {"prompt": "a", "answers": "b"},
+            "no field 'answer'; the record's fields: 'prompt', 'answers'",
+        ),
+    ],
+)
+def test_one_line_names_the_file_the_line_and_the_field(
+    tmp_path, read, good, bad, message
+):
+    path = write(tmp_path / "a.jsonl", [good, bad, good])
+    with pytest.raises(UserError) as error:
+        read(path)
+    assert str(error.value).startswith(f"{path}, line 3: {message}")
+    assert "\n" not in str(error.value)
+
+
 # ------------------------------------------------------------------------- parts
 
 
@@ -259,6 +300,26 @@ def test_parts_have_their_shares_and_share_no_prompt():
     assert fewer == [one for one in talks[:500] if one in parts["train"]]
 
 
-def test_an_empty_part_is_refused():
+def test_a_prompt_has_one_part_whatever_is_made_of_it():
+    """So a pair can't be trained on whose prompt is held out for rollouts."""
+    prompts = [(user(f"Say {i}"),) for i in range(300)]
+    records = [
+        *(Conversation((*prompt, assistant("x"))) for prompt in prompts),
+        *(Pair(prompt, "y", "z") for prompt in prompts),
+        *(Prompt(prompt, "w", "w") for prompt in prompts),
+    ]
+    for part in divide(records, {"train": 0.6, "test": 0.4}).values():
+        asked = Counter(map(prompt_key, part))
+        assert set(asked.values()) == {3}
+    backwards = divide(records[::-1])
+    for name, part in divide(records).items():
+        assert part == backwards[name][::-1]
+
+
+def test_an_empty_part_is_refused_by_name():
     with pytest.raises(UserError, match="part is empty: 1 records"):
         divide([Conversation((user("a"), assistant("b")))])
+    talks = [Conversation((user(str(i)), assistant("b"))) for i in range(50)]
+    with pytest.raises(UserError, match=r"^the validation part is empty") as error:
+        divide(talks, {"train": 0.8, "validation": 0.0, "test": 0.2})
+    assert "\n" not in str(error.value)

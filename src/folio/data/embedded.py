@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from folio.config import UserError
 from folio.data import tales
 from folio.data.order import Endless
 from folio.data.records import Conversation, Pair, Prompt
+from folio.data.tales.mistakes import mistake
 from folio.data.tales.splits import Split, generator
 from folio.data.verifiers import Verifier, tales_score
 
@@ -40,17 +43,29 @@ def tales_pairs(
     tasks: Sequence[str] = tales.CORE,
     *,
     flip: float = 0.0,
+    mistakes: float = 0.5,
 ) -> Endless[Pair]:
-    """Preferences by the known truth; their category says in what they differ."""
+    """Preferences by the known truth; their category says in what they differ.
+
+    A share of `flip` has the wrong label. Wrong answers are the careless annotator's,
+    a share of `mistakes` near misses instead: a reward model that knows one wrong
+    convention only is helpless against what a policy really gets wrong.
+    """
+    if not 0 <= mistakes <= 1:
+        raise UserError(f"mistakes = {mistakes}: a share, from 0 to 1")
 
     def make(index: int) -> Pair:
         item = tales.instruction(seed, split, index, tasks)
+        chance = generator("mistakes", seed, split, index)
+        if chance.random() < mistakes:
+            item = replace(item, wrong=mistake(item, chance))
         rng = generator("preferences", seed, split, index)
         pair = tales.preference_pair(item, rng, flip=flip)
         asked = {"role": "user", "content": item.prompt}
         return Pair((asked,), pair.chosen, pair.rejected, category=pair.category)
 
-    return Endless(make, f"tales pairs {seed} {split} {' '.join(tasks)} {flip}")
+    name = f"tales pairs {seed} {split} {' '.join(tasks)} {flip} {mistakes}"
+    return Endless(make, name)
 
 
 PAIR_CATEGORIES = ("style", "content", "both")
@@ -93,3 +108,17 @@ TALES_SCORES: dict[str, Verifier] = {
     "accuracy": tales_accuracy,
     "style": tales_style,
 }
+
+
+def tales_category(prompt: Prompt, chosen: str, rejected: str) -> str:
+    """In what two finished answers differ: "style", "content", "both", or "" for none.
+
+    Style is the preferred one or not; content is right or wrong.
+    """
+    style, content = (
+        measure(prompt, chosen, True) != measure(prompt, rejected, True)
+        for measure in (tales_style, tales_accuracy)
+    )
+    if style and content:
+        return "both"
+    return "style" if style else "content" if content else ""

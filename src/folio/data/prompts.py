@@ -33,7 +33,8 @@ class PromptStream:
     """Endless lists of `batch` prompts, in an order that any number of ranks shares.
 
     `length` is the most ids a prompt may have. A longer one loses its beginning or is
-    left out ("drop"); `say` is told how many.
+    left out ("drop"); `say` is told how many. Of prompts that are made endlessly it is
+    told of the first, and none can be left out. Raises UserError if none fits.
     """
 
     def __init__(
@@ -55,15 +56,15 @@ class PromptStream:
         self.batch, self.length, self.seed = batch, length, seed
         self.rank, self.world, self.overlong = rank, world, overlong
         self.index = 0  # prompts dealt out so far, over all ranks
-        self.too_long = 0
+        self.too_long, self.say = 0, say
         self._source: Source[Prompt] = prompts
         if isinstance(prompts, Endless):
             self.order = Order(None, seed)
             self.identity = f"{prompts.name}, tokenizer {tokenizer.fingerprint}"
         else:
-            self._open(prompts, say)
+            self._open(prompts)
 
-    def _open(self, prompts: Sequence[Prompt], say: Say) -> None:
+    def _open(self, prompts: Sequence[Prompt]) -> None:
         kept = []
         digest = hashlib.sha256()
         for prompt in prompts:
@@ -74,7 +75,7 @@ class PromptStream:
                 digest.update(repr(about).encode())
         if self.too_long:
             done = "lost their beginning" if self.overlong == "truncate" else "left out"
-            say(
+            self.say(
                 f"{self.too_long} of {len(prompts)} prompts {done}: longer than"
                 f" {self.length} tokens"
             )
@@ -113,12 +114,17 @@ class PromptStream:
         if not isinstance(self._source, Endless):
             ids, prompt = self._kept[card]
             return Asked(ids, prompt, place)
-        prompt = self._source.make(card)
+        prompt, too_long = self._source.make(card), self.too_long
         ids = self.fit(prompt)
         if ids is None:
             raise UserError(
                 f"length = {self.length}: prompt {card} of {self._source.name} is"
                 " longer; use a longer context, or overlong = 'truncate'"
+            )
+        if not too_long and self.too_long:
+            self.say(
+                f"prompt {card} of {self._source.name} is longer than {self.length}"
+                " tokens: it, and others like it, lose their beginning"
             )
         return Asked(ids, prompt, place)
 
