@@ -16,9 +16,10 @@ from functools import partial
 from pathlib import Path
 
 from folio.config import build, merge, read_toml
-from folio.stages.assemble import Parts, assemble
-from folio.stages.pretrain import begin, describe, learn
+from folio.stages.assemble import Parts
+from folio.stages.pretrain import assemble_pretraining, prepare_pretraining
 from folio.stages.recipe import PretrainRecipe
+from folio.stages.stage import begin, describe, learn, open_parts
 from folio.training.log import JsonLines, read_rows
 from gpu_parts.card import Case, Row, Setup, synchronize
 from record import ROOT
@@ -44,8 +45,12 @@ def learn_it(setup: Setup, compiled: bool) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as temporary:
         folder, start = Path(temporary) / "run", time.perf_counter()
         recipe = make_recipe(setup, Path(temporary))
-        begin(recipe, folder, False, quiet)
-        parts = assemble(recipe, folder, False, quiet)
+        begin(recipe, folder, partial(prepare_pretraining, recipe), False, quiet)
+
+        def assemble(run, tokenizer, say) -> Parts:
+            return assemble_pretraining(recipe, run, tokenizer)
+
+        parts = open_parts(recipe, folder, assemble, False, quiet)
         describe(parts, quiet)
         prepared = time.perf_counter() - start
         rows = list(run(parts, compiled))
@@ -94,11 +99,15 @@ def run(parts: Parts, compiled: bool) -> Iterator[Row]:
     synchronize()
     start = time.perf_counter()
 
-    def wall(*_) -> dict[str, float]:
-        synchronize()
-        return {"wall_s": time.perf_counter() - start}
+    measure = parts.measure
 
-    learn(parts, [JsonLines(parts.run.metrics)], wall)
+    def wall() -> dict[str, float]:
+        values = measure()
+        synchronize()
+        return values | {"wall_s": time.perf_counter() - start}
+
+    parts.measure = wall
+    learn(parts, [JsonLines(parts.run.metrics)])
     return (row for row in read_rows(parts.run.metrics) if "val_loss" in row)
 
 

@@ -8,7 +8,6 @@ import torch
 
 from folio.objectives.next_token import next_token
 from folio.stages import pretrain as stage
-from folio.stages import watch
 from folio.training.loop import train
 from folio.training.nonfinite import NonFiniteError
 from folio.training.snapshot import read_snapshot, snapshot_paths
@@ -201,7 +200,7 @@ def test_weights_that_break_in_the_step_itself_are_not_saved(tmp_path):
 def test_a_held_out_loss_of_nan_is_never_the_best(tmp_path, monkeypatch):
     values = iter([float("nan"), 3.0, float("nan")])
     monkeypatch.setattr(
-        watch,
+        stage,
         "perplexity",
         lambda *args: {"val_loss": next(values), "val_perplexity": 1.0},
     )

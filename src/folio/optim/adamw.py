@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -46,8 +48,12 @@ def adamw(
     weight_decay: float = 0.1,
     betas: tuple[float, float] = (0.9, 0.95),
     eps: float = 1e-8,
+    rates: Mapping[str, float] | None = None,
 ) -> torch.optim.AdamW:
-    """torch's fused AdamW over `model`: decay on matrices, none on vectors."""
+    """torch's fused AdamW over `model`: decay on matrices, none on vectors.
+
+    `rates`: learning rates of parts that have another than `lr`, by their names.
+    """
     if not (lr > 0 and eps > 0 and weight_decay >= 0):
         raise UserError(
             f"lr = {lr}, eps = {eps}, weight_decay = {weight_decay}: the first two "
@@ -55,5 +61,5 @@ def adamw(
         )
     if not all(0 <= beta < 1 for beta in betas):
         raise UserError(f"betas = {betas}: each must lie in [0, 1)")
-    groups = decay_groups(model, weight_decay)
+    groups = decay_groups(model, weight_decay, rates)
     return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)

@@ -1,71 +1,80 @@
-"""From a recipe to the parts of a run: tokenizer, tokens, learner, stream."""
+"""What a run of any stage is made of, and the parts that all stages make alike."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from torch import nn
 
 from folio.config import UserError
-from folio.data.text import TextStream
-from folio.data.tokens import Tokens
+from folio.data.batch import Batch
 from folio.model.config import ModelConfig
 from folio.model.decoder import Decoder
 from folio.model.lora import add_lora
 from folio.optim.adamw import adamw
 from folio.optim.schedule import make_schedule
-from folio.runtime import barrier, find_device, rank, seed_everything, world_size
+from folio.runtime import find_device
 from folio.stages.parent import parent_model
-from folio.stages.prepare import open_tokens
-from folio.stages.recipe import PretrainRecipe
+from folio.stages.recipe import StageRecipe
 from folio.text.tokenizer import Tokenizer
-from folio.training.learner import Learner
+from folio.training.learner import Learner, Objective
+from folio.training.loop import Hook
 from folio.training.run import Progress, Run
 from folio.training.snapshot import newest_snapshot, restore
 
 Say = Callable[[str], None]
+Measure = Callable[[], dict[str, float]]
+
+
+class Stream(Protocol):
+    """Endless batches whose position can be stored."""
+
+    def __iter__(self) -> Iterable[Batch]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 @dataclass
 class Parts:
-    """What one run is made of."""
+    """What one run is made of; stages differ in nothing else."""
 
-    recipe: PretrainRecipe
+    recipe: StageRecipe
     run: Run
     tokenizer: Tokenizer
-    val_tokens: Tokens
     learner: Learner
-    stream: TextStream
-    progress: Progress
+    stream: Stream
+    objective: Objective
+    kept: nn.Module  # whose weights model/ holds: the learner's model, or a part of it
+    measure: Measure | None = None  # on held-out data
+    best: str | None = "val_loss"  # measure whose lowest decides on them; none: newest
+    unit: str = "tokens"  # what denominators count
+    facts: dict[str, Any] = field(default_factory=dict)  # for run.json
+    figures: dict[str, Any] = field(default_factory=dict)  # JSON files of figures/
+    first: list[Hook] = field(default_factory=list)  # before all others, on every rank
+    watch: list[Hook] = field(default_factory=list)  # on the first rank
+    may_save: Callable[[], bool] = lambda: True  # False: not between these two steps
+    progress: Progress = field(default_factory=Progress)
 
 
-def assemble(recipe: PretrainRecipe, folder: Path, resume: bool, say: Say) -> Parts:
-    """Build what the recipe describes; with `resume`, as the newest snapshot has it."""
-    barrier()  # the first rank has prepared the folder
-    run = Run(folder)
-    tokenizer = Tokenizer.load(run.model)
-    train_tokens, val_tokens = open_tokens(recipe, tokenizer, run)
-    seed_everything(recipe.seed)
-    learner = make_learner(recipe, tokenizer.vocab_size)
-    stream = TextStream(
-        train_tokens,
-        batch=recipe.train.batch,
-        length=recipe.length,
-        seed=recipe.seed,
-        rank=rank(),
-        world=world_size(),
-        order=recipe.data.order,
-    )
-    progress = Progress()
-    if resume:
-        progress = resume_from_newest(run, learner, stream, say)
-    return Parts(recipe, run, tokenizer, val_tokens, learner, stream, progress)
-
-
-def make_learner(recipe: PretrainRecipe, vocab_size: int) -> Learner:
+def make_learner(recipe: StageRecipe, vocab_size: int) -> Learner:
     """The decoder and optimizer that the recipe describes, before the first step."""
-    model = make_model(recipe, vocab_size).to(find_device(recipe.train.device))
-    model.checkpoint_layers = recipe.train.checkpoint_layers
+    return learner_of(recipe, make_model(recipe, vocab_size))
+
+
+def learner_of(
+    recipe: StageRecipe,
+    model: nn.Module,
+    rates: dict[str, float] | None = None,
+) -> Learner:
+    """`model` and an optimizer for it; `rates` are those of parts, by their names."""
+    model = model.to(find_device(recipe.train.device))
+    for module in model.modules():
+        if isinstance(module, Decoder):
+            module.checkpoint_layers = recipe.train.checkpoint_layers
     optim = recipe.optim
     return Learner(
         model,
@@ -75,6 +84,7 @@ def make_learner(recipe: PretrainRecipe, vocab_size: int) -> Learner:
             weight_decay=optim.weight_decay,
             betas=(optim.beta1, optim.beta2),
             eps=optim.eps,
+            rates=rates,
         ),
         make_schedule(optim.schedule, optim.warmup, recipe.train.steps, optim.floor),
         max_norm=recipe.train.max_norm or None,
@@ -84,7 +94,7 @@ def make_learner(recipe: PretrainRecipe, vocab_size: int) -> Learner:
     )
 
 
-def make_model(recipe: PretrainRecipe, vocab_size: int) -> Decoder:
+def make_model(recipe: StageRecipe, vocab_size: int) -> Decoder:
     """Freshly initialized, or with the parent's weights; LoRA beside them if asked."""
     config = fill_vocab(recipe.model, vocab_size)
     if recipe.parent is None:
@@ -105,15 +115,13 @@ def fill_vocab(config: ModelConfig, vocab_size: int) -> ModelConfig:
     return replace(config, vocab_size=max(config.vocab_size, vocab_size))
 
 
-def resume_from_newest(
-    run: Run, learner: Learner, stream: TextStream, say: Say
-) -> Progress:
+def resume_from_newest(parts: Parts, say: Say) -> None:
     """Make learner and stream what they were at the newest whole snapshot."""
-    snapshot = newest_snapshot(run.snapshots, say)
+    snapshot = newest_snapshot(parts.run.snapshots, say)
     if snapshot is None:
         say("no snapshot yet: starting from the beginning")
-        return Progress()
-    restore(snapshot, learner)
-    stream.load_state_dict(snapshot.state["stream"])
+        return
+    restore(snapshot, parts.learner)
+    parts.stream.load_state_dict(snapshot.state["stream"])
+    parts.progress = Progress(**snapshot.state["progress"])
     say(f"going on from {snapshot.path.name}")
-    return Progress(**snapshot.state["progress"])

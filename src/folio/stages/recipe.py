@@ -92,19 +92,17 @@ class LogRecipe:
 
 
 @dataclass(frozen=True)
-class PretrainRecipe:
-    """All of a pretraining run; with a parent, of one that goes on from another."""
+class StageRecipe:
+    """What the recipes of all stages have in common."""
 
-    name: str = "pretrain"
+    name: str = "run"
     seed: int = 1337
     parent: str | None = None  # a run that gives weights, [model] and [tokenizer]
     tokenizer: TokenizerRecipe = field(default_factory=TokenizerRecipe)
-    data: DataRecipe = field(default_factory=DataRecipe)
     model: ModelConfig = field(default_factory=ModelConfig)
     lora: LoRA | None = None  # train low-rank updates of the parent's weights
     optim: OptimRecipe = field(default_factory=OptimRecipe)
     train: TrainRecipe = field(default_factory=TrainRecipe)
-    sample: SampleRecipe = field(default_factory=SampleRecipe)
     log: LogRecipe = field(default_factory=LogRecipe)
 
     def __post_init__(self) -> None:
@@ -133,3 +131,12 @@ class PretrainRecipe:
     def length(self) -> int:
         """Tokens per training sequence."""
         return self.train.length or self.model.max_seq_len
+
+
+@dataclass(frozen=True)
+class PretrainRecipe(StageRecipe):
+    """All of a pretraining run; with a parent, of one that goes on from another."""
+
+    name: str = "pretrain"
+    data: DataRecipe = field(default_factory=DataRecipe)
+    sample: SampleRecipe = field(default_factory=SampleRecipe)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from folio.files import fsync_file, write_atomically
 from folio.infer.generate import generate_text
@@ -50,8 +51,17 @@ class LogMetrics:
     hooks: put this hook first, and `resume_clock` last.
     """
 
-    def __init__(self, sinks: Sequence[Sink], clock: Clock, every: int, last: int):
+    def __init__(
+        self,
+        sinks: Sequence[Sink],
+        clock: Clock,
+        every: int,
+        last: int,
+        unit: str = "tokens",
+    ):
+        """`unit`: what the stage's denominators count."""
         self.sinks, self.clock, self.every, self.last = sinks, clock, every, last
+        self.unit = unit
         self.progress = clock.progress  # keeps the sums when the run is interrupted
         self.busy = 0.0
         self.tokens_before: float | None = None
@@ -73,8 +83,8 @@ class LogMetrics:
             learner.step,
             self.clock,
             **{**means, "lr": metrics["lr"]},
-            tokens=learner.denominator,
-            **({} if speed is None else {"tokens_per_second": round(speed, 1)}),
+            **{self.unit: learner.denominator},
+            **({} if speed is None else {f"{self.unit}_per_second": round(speed, 1)}),
         )
         self.busy = 0.0
         self.tokens_before = learner.denominator
@@ -93,16 +103,23 @@ def evaluate(
     *,
     every: int,
     last: int,
+    keep: nn.Module,
+    best: str | None = "val_loss",
+    unit: str = "tokens",
 ) -> Hook:
-    """Measure on held-out text; `model/` keeps the weights with the lowest loss."""
+    """Measure on held-out data; `model/` has the weights `keep` with the lowest `best`.
+
+    None: it has the newest ones, for what can't be chosen without having looked.
+    """
 
     def hook(learner: Learner, metrics: Metrics) -> None:
         if not due(learner.step, every, last):
             return
         values = measure()
-        write_row(sinks, learner.step, clock, tokens=learner.denominator, **values)
-        if progress.improves(values["val_loss"], learner.step):
-            save_model(learner.model, run.model)
+        counted = {unit: learner.denominator}
+        write_row(sinks, learner.step, clock, **counted, **values)
+        if best is None or progress.improves(values[best], learner.step):
+            save_model(keep, run.model)
 
     return hook
 
@@ -199,11 +216,16 @@ def agree(stop: StopRequest) -> Hook:
     return hook
 
 
-def leave(stop: StopRequest) -> Hook:
+def anywhere() -> bool:
+    """A stage that may be saved after any step."""
+    return True
+
+
+def leave(stop: StopRequest, may_save: Callable[[], bool] = anywhere) -> Hook:
     """Stop when asked to; saving is the first rank's work."""
 
     def hook(learner: Learner, metrics: Metrics) -> None:
-        if stop.requested:
+        if stop.requested and may_save():
             raise Interrupted(f"stopped at step {learner.step}")
 
     return hook
@@ -218,16 +240,24 @@ def save(
     every: int,
     last: int,
     keep: int,
+    may_save: Callable[[], bool] = anywhere,
 ) -> Hook:
-    """Snapshots, now and then and when the run is asked to stop; then it stops."""
+    """Snapshots, now and then and when the run is asked to stop; then it stops.
+
+    Where it may not be saved (amid a rollout), both wait until it may.
+    """
+    owed = False
 
     def hook(learner: Learner, metrics: Metrics) -> None:
-        if due(learner.step, every, last) or stop.requested:
-            # A snapshot must not outlive the rows it counts on.
-            for log in (run.metrics, run.samples):
-                fsync_file(log)
-            save_snapshot(run.snapshots, learner, state())
-            prune(run.snapshots, keep, progress.best_step)
+        nonlocal owed
+        owed = owed or stop.requested or due(learner.step, every, last)
+        if not owed or not may_save():
+            return
+        owed = False
+        for log in (run.metrics, run.samples):  # it must not outlive rows it counts on
+            fsync_file(log)
+        save_snapshot(run.snapshots, learner, state())
+        prune(run.snapshots, keep, progress.best_step)
         if stop.requested:
             raise Interrupted(
                 f"stopped at step {learner.step}, saved; --resume goes on from here"

@@ -14,6 +14,11 @@ from folio.config import UserError
 from folio.files import write_atomically
 
 
+def is_evaluation(row: Mapping[str, Any]) -> bool:
+    """Is it a row of held-out measures, not one of training?"""
+    return "lr" not in row
+
+
 class Sink(Protocol):
     """Somewhere metrics go."""
 

@@ -1,0 +1,229 @@
+"""One run of any stage, from an empty folder to a report.
+
+A stage says how its folder is prepared (tokenizer, data) and what it is assembled of;
+locks, logs, signals, snapshots and resuming are the same for all, and are here.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from folio.files import exclusive, write_atomically
+from folio.model.config import ModelConfig
+from folio.model.count import count_parameters, flops_per_token
+from folio.model.scorer import Scorer
+from folio.model.store import save_model
+from folio.runtime import barrier, init_distributed, rank, seed_everything
+from folio.stages.assemble import Parts, Say, resume_from_newest
+from folio.stages.parent import note_parent
+from folio.stages.recipe import StageRecipe
+from folio.stages.watch import evaluation_hook, make_sinks, saving_hook
+from folio.text.tokenizer import Tokenizer
+from folio.training import hooks
+from folio.training.log import Sink, is_evaluation, read_rows
+from folio.training.loop import train
+from folio.training.run import (
+    Clock,
+    Run,
+    finish_run,
+    open_run,
+    rewind,
+    undone_if_refused,
+)
+from folio.training.signals import Interrupted, stop_on_signal
+from folio.viz.report import write_report
+
+Prepare = Callable[[Run, bool, Say], None]  # (run, resume, say)
+Assemble = Callable[[Run, Tokenizer, Say], Parts]
+
+
+def run_stage(
+    recipe: StageRecipe,
+    folder: Path,
+    prepare: Prepare,
+    assemble: Assemble,
+    *,
+    resume: bool = False,
+    say: Say = print,
+) -> Run:
+    """Train what the recipe describes; everything it leaves behind lies in `folder`.
+
+    With `resume`, an interrupted run goes on bit for bit where its newest whole
+    snapshot ends.
+    """
+    init_distributed()
+    if rank():  # what touches the disk is done by the first process
+        follow(open_parts(recipe, folder, assemble, resume, _silent))
+        return Run(folder)
+    with exclusive(folder):
+        with undone_if_refused(folder):
+            begin(recipe, folder, prepare, resume, say)
+            parts = open_parts(recipe, folder, assemble, resume, say)
+            describe(parts, say)
+            sinks = make_sinks(recipe, parts.run)
+        try:
+            learn(parts, sinks)
+        except Interrupted:
+            say(f"report {write_report(folder)}")
+            raise
+        say(f"report {write_report(folder)}")
+        return parts.run
+
+
+def begin(
+    recipe: StageRecipe, folder: Path, prepare: Prepare, resume: bool, say: Say
+) -> None:
+    """Open the run's folder, and put its tokenizer and data there."""
+    run = open_run(folder, recipe, resume=resume, command=_command(), say=say)
+    say(f"run {folder}")
+    note_parent(run, recipe.parent, lora=recipe.lora is not None)
+    prepare(run, resume, say)
+
+
+def open_parts(
+    recipe: StageRecipe, folder: Path, assemble: Assemble, resume: bool, say: Say
+) -> Parts:
+    """Build what the recipe describes; with `resume`, as the newest snapshot has it."""
+    barrier()  # the first rank has prepared the folder
+    run = Run(folder)
+    tokenizer = Tokenizer.load(run.model)
+    seed_everything(recipe.seed)
+    parts = assemble(run, tokenizer, say)
+    if resume:
+        resume_from_newest(parts, say)
+    return parts
+
+
+def describe(parts: Parts, say: Say) -> None:
+    """Write the facts of the run to run.json, and say the main ones."""
+    run, recipe, model = parts.run, parts.recipe, parts.learner.model
+    rewind(run, parts.learner.step)
+    counts = count_parameters(shape_of(parts.kept))
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    run.update_info(
+        parameters=counts,
+        trained_parameters=trained,
+        flops_per_token=flops_per_token(shape_of(parts.kept), recipe.length),
+        tokenizer={
+            "kind": parts.tokenizer.name,
+            "vocab_size": parts.tokenizer.vocab_size,
+            "fingerprint": parts.tokenizer.fingerprint,
+        },
+        **parts.facts,
+    )
+    for name, figure in parts.figures.items():
+        write_atomically(run.figures / f"{name}.json", json.dumps(figure))
+    if recipe.lora is not None:
+        say(f"LoRA of rank {recipe.lora.rank}: {trained:,} parameters are trained")
+    data = "".join(
+        f"; {name.replace('_', ' ')} {value:,}"
+        for name, value in parts.facts.get("data", {}).items()
+        if isinstance(value, int) and not name.endswith("bytes")
+    )
+    say(
+        f"{counts['total']:,} parameters{data}; vocabulary "
+        f"{parts.tokenizer.vocab_size:,}; {parts.learner.device}, "
+        f"{recipe.train.precision}"
+    )
+
+
+def shape_of(model: nn.Module) -> ModelConfig:
+    """What the transformer in a model is made of."""
+    return model.shape if isinstance(model, Scorer) else model.config
+
+
+def learn(parts: Parts, sinks: list[Sink]) -> None:
+    """Train to the end, or until asked to stop."""
+    clock, steps = Clock(parts.progress), parts.recipe.train.steps
+    try:
+        with stop_on_signal() as stop:
+            log = hooks.LogMetrics(
+                sinks, clock, parts.recipe.log.every, steps, parts.unit
+            )
+            if parts.learner.step == 0:
+                for hook in parts.watch:
+                    hook(parts.learner, {})
+            beside = [
+                *parts.first,
+                log,
+                hooks.agree(stop),
+                *evaluation_hook(parts, sinks, clock),
+                *parts.watch,
+                saving_hook(parts, clock, stop),
+                log.resume_clock,
+            ]
+            _train(parts, beside)
+    except BaseException as error:
+        status = "interrupted" if isinstance(error, Interrupted) else "failed"
+        finish_run(parts.run, status, parts.learner.step)
+        raise
+    finally:
+        for sink in sinks:
+            sink.close()
+    _finish(parts, clock)
+
+
+def follow(parts: Parts) -> None:
+    """What ranks other than the first do: train, and stop when any is asked to."""
+    with stop_on_signal() as stop:
+        leave = hooks.leave(stop, parts.may_save)
+        _train(parts, [*parts.first, hooks.agree(stop), leave])
+
+
+def _train(parts: Parts, beside: list) -> None:
+    train(
+        parts.learner,
+        parts.stream,
+        parts.objective,
+        steps=parts.recipe.train.steps,
+        accumulate=parts.recipe.train.accumulate,
+        hooks=beside,
+    )
+
+
+def _finish(parts: Parts, clock: Clock) -> None:
+    """Keep the final weights if none were chosen, and write the results down."""
+    run, progress = parts.run, parts.progress
+    if progress.best_step is None:
+        save_model(parts.kept, run.model)
+    finish_run(
+        run,
+        "finished",
+        parts.learner.step,
+        results={
+            **measured(run, parts),
+            "best_step": progress.best_step,
+            "seconds": round(clock.read(), 2),
+            parts.unit: parts.learner.denominator,
+        },
+    )
+
+
+def measured(run: Run, parts: Parts) -> dict[str, Any]:
+    """What was measured of the weights that are kept; the last loss beside the best."""
+    rows = [row for row in read_rows(run.metrics) if is_evaluation(row)]
+    if not rows:
+        return {}
+    kept = [row for row in rows if row["step"] == parts.progress.best_step]
+    apart = ("step", "seconds", parts.unit)
+    row = (kept or rows)[-1]
+    found = {name: value for name, value in row.items() if name not in apart}
+    if "val_loss" in rows[-1]:
+        found["final_val_loss"] = rows[-1]["val_loss"]
+    return found
+
+
+def _command() -> str:
+    """The command that made the run, as one would type it again."""
+    return " ".join(["folio", *(shlex.quote(part) for part in sys.argv[1:])])
+
+
+def _silent(text: str) -> None:
+    """What ranks other than the first say."""
