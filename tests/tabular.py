@@ -18,12 +18,14 @@ class Table(nn.Module):
         self.router_loss = router_loss
         self.calls = []
 
-    def forward(self, inputs, targets=None, entropy=False):
+    def forward(self, inputs, targets=None, entropy=False, where=None, temperature=1.0):
         self.calls.append((inputs, targets))
-        logprobs = self.logits.log_softmax(-1)
+        logprobs = (self.logits / temperature).log_softmax(-1)
         said = None
         if targets is not None:
             said = logprobs.gather(-1, targets[..., None])[..., 0]
+            if where is not None:
+                said = torch.where(where, said, 0.0)
         return SimpleNamespace(
             logits=self.logits if targets is None else None,
             logprobs=said,
@@ -41,8 +43,9 @@ class States(nn.Module):
         self.logits = nn.Parameter(torch.zeros(states, actions))
         self.critic = nn.Parameter(torch.zeros(states))
 
-    def forward(self, inputs, targets):
-        logprobs = self.logits.log_softmax(-1)[inputs]
+    def forward(self, inputs, targets, where=None, temperature=1.0):
+        """`where` is an offer to do less, which a table has no use for."""
+        logprobs = (self.logits / temperature).log_softmax(-1)[inputs]
         return SimpleNamespace(
             logprobs=logprobs.gather(-1, targets[..., None])[..., 0],
             values=self.critic[inputs],

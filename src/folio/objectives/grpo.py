@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from folio.config import UserError
 from folio.data.batch import Batch
-from folio.objectives.logprobs import add_router_loss, k2, k3, kept, respond
+from folio.objectives.logprobs import (
+    add_router_loss,
+    check_temperature,
+    k2,
+    k3,
+    kept,
+    respond_again,
+)
 from folio.objectives.ppo import entropy_metric, policy_loss, policy_metrics
 
 AGGREGATIONS = ("token", "sequence", "constant")
@@ -76,9 +83,11 @@ reference and is 0 on average; choose k3 or k2
     clip_high: float = 0.28
     beta: float = 0.02
     kl: Literal["k3", "k2"] = "k3"
+    temperature: float = 1.0  # that of the sampling
     entropy: bool = False  # ask the model for it, as a metric
 
     def __post_init__(self) -> None:
+        check_temperature(self.temperature)
         if not 0 < self.clip_low < 1:
             raise UserError(f"clip_low = {self.clip_low}: must lie between 0 and 1")
         if not self.clip_high > 0:
@@ -96,8 +105,7 @@ reference and is 0 on average; choose k3 or k2
     def __call__(
         self, model: nn.Module, batch: Batch
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        asked = {"entropy": True} if self.entropy else {}
-        output = respond(model, batch, targets=batch.targets, **asked)
+        output = respond_again(model, batch, self.temperature, self.entropy)
         weights, clip = batch.weights, (self.clip_low, self.clip_high)
         new, old = kept(output.logprobs, weights), kept(batch.old_logprobs, weights)
         advantages = kept(batch.advantages, weights)

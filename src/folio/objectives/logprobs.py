@@ -7,9 +7,12 @@ so that padding may hold anything.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
+from folio.config import UserError
 from folio.data.batch import Batch
 from folio.objectives.next_token import PACKED
 
@@ -18,6 +21,33 @@ def respond(model: nn.Module, batch: Batch, **asked: object):
     """The one call of the model that an objective makes, for packed rows too."""
     packed = {name: batch[name] for name in PACKED if name in batch}
     return model(batch.inputs, **asked, **packed)
+
+
+def respond_again(model: nn.Module, batch: Batch, temperature: float, entropy: bool):
+    """What a policy now says of the responses of a rollout, and of nothing else.
+
+    At the temperature that they were sampled at: else the ratio to the old log-probs
+    is not 1 before the first step, and what is learned is another policy.
+    """
+    asked = {"entropy": True} if entropy else {}
+    where = batch.weights != 0
+    return respond(
+        model,
+        batch,
+        targets=batch.targets,
+        where=where,
+        temperature=temperature,
+        **asked,
+    )
+
+
+def check_temperature(temperature: float) -> None:
+    """Raise a UserError for one at which nothing can be scored; 0 is greedy."""
+    if not 0 < temperature < math.inf:
+        raise UserError(
+            f"temperature = {temperature}: must be above 0, for log-probs are of the"
+            " distribution that was sampled from, and greedy has none"
+        )
 
 
 def add_router_loss(

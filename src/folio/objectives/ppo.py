@@ -13,7 +13,13 @@ from torch import Tensor, nn
 
 from folio.config import UserError
 from folio.data.batch import Batch
-from folio.objectives.logprobs import add_router_loss, k3, kept, respond
+from folio.objectives.logprobs import (
+    add_router_loss,
+    check_temperature,
+    k3,
+    kept,
+    respond_again,
+)
 
 
 def policy_loss(
@@ -95,15 +101,18 @@ class PPO:
 
     value_clip is in standard deviations of the returns, since a fixed width would
     choke a critic of large ones: the batch then has return_std (B,), the same number
-    in every row. entropy: the model is called with entropy=True, for a metric.
+    in every row. temperature: that of the sampling. entropy: the model is called with
+    entropy=True, for a metric.
     """
 
     clip: float = 0.2
     value_weight: float = 1.0
     value_clip: float | None = None
+    temperature: float = 1.0
     entropy: bool = False
 
     def __post_init__(self) -> None:
+        check_temperature(self.temperature)
         if not 0 < self.clip < 1:
             raise UserError(f"clip = {self.clip}: must lie between 0 and 1")
         if not self.value_weight > 0:
@@ -116,8 +125,7 @@ class PPO:
     def __call__(
         self, model: nn.Module, batch: Batch
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        asked = {"entropy": True} if self.entropy else {}
-        output = respond(model, batch, targets=batch.targets, **asked)
+        output = respond_again(model, batch, self.temperature, self.entropy)
         weights, clip = batch.weights, (self.clip, self.clip)
         new, old = kept(output.logprobs, weights), kept(batch.old_logprobs, weights)
         advantages = kept(batch.advantages, weights)

@@ -17,50 +17,71 @@ SCALES = ("none", "group", "batch")
 
 
 def group_advantages(
-    rewards: Tensor, group: int, scale: Literal["none", "group", "batch"] = "group"
+    rewards: Tensor,
+    group: int,
+    scale: Literal["none", "group", "batch"] = "group",
+    counts: Tensor | None = None,
 ) -> Tensor:
     """Reward less its group's mean: (N,) -> (N,); each prompt's `group` rows adjoin.
 
     scale: divided by the group's standard deviation (Shao et al. 2024), by the
     batch's, or by nothing: a deviation near 0 makes the easiest and the hardest
     prompts loudest (Liu et al. 2025, Dr. GRPO). A group of equal rewards, or of one,
-    has exactly 0.
+    has exactly 0. counts bool (N,): rows that don't are in no mean, and have 0.
 
     >>> rewards = torch.tensor([1.0, 0.0, 0.0, 1.0, 5.0, 5.0])
     >>> group_advantages(rewards, 2, scale="none")
     tensor([ 0.5000, -0.5000, -0.5000,  0.5000,  0.0000,  0.0000])
     >>> group_advantages(rewards, 2)
     tensor([ 0.9998, -0.9998, -0.9998,  0.9998,  0.0000,  0.0000])
+    >>> counts = torch.tensor([True, False, True, True, True, True])
+    >>> group_advantages(rewards, 3, scale="none", counts=counts)
+    tensor([ 0.5000,  0.0000, -0.5000, -2.6667,  1.3333,  1.3333])
     """
     if scale not in SCALES:
         raise UserError(f"scale = {scale!r}: choose one of {', '.join(SCALES)}")
-    grouped = _groups(rewards, group)
-    centred = grouped - grouped.mean(1, keepdim=True)
+    grouped, counted = _groups(rewards, group, counts)
+    mean, deviation = _moments(grouped, counted, dim=1)
     # A mean of equal numbers is rounded, and 1e-8 / 1e-4 would be a gradient.
-    centred = centred.masked_fill(dead_groups(rewards, group)[:, None], 0.0)
+    still = dead_groups(rewards, group, counts)[:, None] | ~counted
+    centred = (grouped - mean).masked_fill(still, 0.0)
     if scale == "group":
-        centred = centred / (grouped.std(1, correction=0, keepdim=True) + 1e-4)
+        centred = centred / (deviation + 1e-4)
     elif scale == "batch":
-        centred = centred / (rewards.std(correction=0) + 1e-4)
+        _, deviation = _moments(grouped.flatten(), counted.flatten(), dim=0)
+        centred = centred / (deviation + 1e-4)
     return centred.flatten()
 
 
-def dead_groups(rewards: Tensor, group: int) -> Tensor:
+def dead_groups(rewards: Tensor, group: int, counts: Tensor | None = None) -> Tensor:
     """Groups whose rewards are all equal, so that they teach nothing: (N,) -> (P,).
 
     >>> dead_groups(torch.tensor([1.0, 0.0, 1.0, 1.0]), 2)
     tensor([False,  True])
     """
-    grouped = _groups(rewards, group)
-    return grouped.amax(1) == grouped.amin(1)
+    grouped, counted = _groups(rewards, group, counts)
+    most = grouped.masked_fill(~counted, -torch.inf).amax(1)
+    return most <= grouped.masked_fill(~counted, torch.inf).amin(1)
 
 
-def _groups(rewards: Tensor, group: int) -> Tensor:
+def _groups(
+    rewards: Tensor, group: int, counts: Tensor | None
+) -> tuple[Tensor, Tensor]:
     if group < 1 or len(rewards) % group:
         raise UserError(
             f"group = {group}: {len(rewards)} responses are no whole number of groups"
         )
-    return rewards.view(-1, group)
+    if counts is None:
+        counts = torch.ones_like(rewards, dtype=torch.bool)
+    return rewards.view(-1, group), counts.bool().view(-1, group)
+
+
+def _moments(x: Tensor, counted: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of what counts, along a dimension that is kept."""
+    number = counted.sum(dim, keepdim=True).clamp(min=1)
+    mean = torch.where(counted, x, 0.0).sum(dim, keepdim=True) / number
+    apart = torch.where(counted, x - mean, 0.0).square().sum(dim, keepdim=True)
+    return mean, (apart / number).sqrt()
 
 
 class Estimate(NamedTuple):

@@ -8,17 +8,24 @@ from torch import Tensor
 from folio.objectives.logprobs import k1, k3, kept, row_sums
 
 
-def punish_unfinished(scores: Tensor, finished: Tensor, penalty: float = 1.0) -> Tensor:
+def punish_unfinished(
+    scores: Tensor,
+    finished: Tensor,
+    penalty: float = 1.0,
+    lowest: float | None = None,
+) -> Tensor:
     """Rows (B,) without END get the lowest finished score less `penalty`.
 
     A reward model never saw a text without END, so what it says of one is noise. With
-    no finished row at all the score is -penalty.
+    no finished row at all the score is -penalty. `lowest`: that of all ranks, where
+    these rows are only a part.
 
     >>> punish_unfinished(torch.tensor([2.0, 0.5, 9.0]), torch.tensor([1, 1, 0]))
     tensor([ 2.0000,  0.5000, -0.5000])
     """
     finished = finished.bool()
-    lowest = scores[finished].min() if finished.any() else scores.new_zeros(())
+    if lowest is None:
+        lowest = scores[finished].min().item() if finished.any() else 0.0
     return torch.where(finished, scores, lowest - penalty)
 
 

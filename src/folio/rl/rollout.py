@@ -1,0 +1,214 @@
+"""A rollout: what the policy said to prompts, what it earned, how likely it was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from folio.config import UserError
+from folio.data.prompts import Asked
+from folio.data.records import Prompt
+from folio.data.rows import Row, pad_id, padded
+from folio.infer.engine import Engine
+from folio.infer.request import Completion, Request
+from folio.infer.sampling import Sampling
+from folio.model.decoder import Decoder
+from folio.rl.kl import policy_kl
+from folio.text.tokenizer import Tokenizer
+
+
+class Response(NamedTuple):
+    """One response and what it earned; `ids` end with END if it is finished."""
+
+    prompt: Prompt
+    prompt_ids: list[int]
+    ids: list[int]
+    logprobs: list[float]  # the sampler's, of ids
+    text: str  # before END
+    finished: bool
+    reward: float
+    measures: dict[str, float]  # the parts of a mixed reward, the gold one
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """N responses as rows, each `group` of them to one prompt and side by side.
+
+    inputs, targets, weights (N, T), filled up on the right: weight 1 on the targets
+    that the policy chose, the first token of the response to END. finished (N,): END
+    came. counts (N,): may be learned from; rows that were cut short by us may not.
+    rewards (N,). old_logprobs (N, T) by the policy that spoke, reference_logprobs and
+    values (N, T) where there is a reference and a critic. sampler_logprobs (N, T) are
+    only a check: what is learned from comes from the forward of the training.
+    """
+
+    prompts: Sequence[Prompt]
+    texts: Sequence[str]
+    group: int
+    inputs: Tensor
+    targets: Tensor
+    weights: Tensor
+    finished: Tensor
+    counts: Tensor
+    rewards: Tensor
+    sampler_logprobs: Tensor
+    old_logprobs: Tensor
+    reference_logprobs: Tensor | None = None
+    values: Tensor | None = None
+
+    @cached_property
+    def learned(self) -> Tensor:
+        """Which targets are learned from: bool (N, T)."""
+        return (self.weights != 0) & self.counts[:, None]
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """Tokens of each response, END included: (N,)."""
+        return self.weights.sum(1)
+
+    @cached_property
+    def kl(self) -> tuple[float, float] | None:
+        """Nats between policy and reference, per response and per token."""
+        if self.reference_logprobs is None:
+            return None
+        return policy_kl(self.old_logprobs, self.reference_logprobs, self.weights)
+
+    @property
+    def sampler_difference(self) -> float:
+        """The largest |sampler's - scored| log-prob: rounding, or something is wrong.
+
+        Another temperature, a cut of the distribution, a shifted mask, a stale cache
+        or dropout all show here, as 0.01 and more where rounding is 1e-5.
+        """
+        apart = (self.sampler_logprobs - self.old_logprobs).abs()
+        return apart[self.weights != 0].max().item()
+
+
+class Rows(NamedTuple):
+    """Responses as tensors (N, T), filled up on the right."""
+
+    inputs: Tensor
+    targets: Tensor
+    weights: Tensor
+    logprobs: Tensor  # the sampler's
+
+
+def as_rows(responses: Sequence[Response], pad: int) -> Rows:
+    """Prompt and response as one row each, shifted by one: first weight, first token.
+
+    >>> prompt = Prompt(({"role": "user", "content": "?"},), "", "")
+    >>> said = Response(prompt, [5, 6], [7, 8], [-1.0, -2.0], "", True, 0.0, {})
+    >>> rows = as_rows([said], pad=0)
+    >>> rows.inputs, rows.targets
+    (tensor([[5, 6, 7]]), tensor([[6, 7, 8]]))
+    >>> rows.weights, rows.logprobs
+    (tensor([[0., 1., 1.]]), tensor([[ 0., -1., -2.]]))
+    """
+    ids = [np.array(r.prompt_ids + r.ids) for r in responses]
+    chosen = [np.ones(len(row), dtype=np.float32) for row in ids]
+    for weight, response in zip(chosen, responses, strict=True):
+        weight[: len(response.prompt_ids)] = 0
+    batch = padded([Row(*row) for row in zip(ids, chosen, strict=True)], pad)
+    logprobs = torch.zeros_like(batch.weights)
+    logprobs[batch.weights != 0] = torch.tensor(
+        [logprob for response in responses for logprob in response.logprobs]
+    )
+    return Rows(batch.inputs, batch.targets, batch.weights, logprobs)
+
+
+def ends_of(weights: Tensor) -> Tensor:
+    """One more than the place of each row's last weight: (N, T) -> (N,).
+
+    >>> ends_of(torch.tensor([[0.0, 1.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0]]))
+    tensor([3, 1])
+    """
+    return (torch.arange(1, weights.shape[1] + 1) * (weights != 0)).amax(1)
+
+
+class Sampler:
+    """Responses to prompts, `group` to each, from the policy as it is at that moment.
+
+    Chances depend on the seed and the prompt's place in the training, so they are the
+    same for any number of ranks, and after resuming. Only the temperature may differ
+    from plain sampling: a token that a cut makes impossible or likelier has another
+    probability than the policy gives it, and every ratio would be biased.
+    """
+
+    def __init__(
+        self,
+        policy: Decoder,
+        tokenizer: Tokenizer,
+        sampling: Sampling,
+        group: int,
+        seed: int,
+        max_batch: int = 128,
+    ):
+        check_sampling(sampling)
+        self.engine = Engine(policy, tokenizer, max_batch=max_batch)
+        self.sampling, self.group, self.seed = sampling, group, seed
+        self.pad = pad_id(tokenizer)
+
+    def __call__(
+        self, asked: Sequence[Asked], max_new_tokens: int
+    ) -> list[list[Completion]]:
+        """Completions, by prompt; `text` and `ids` have nothing after END."""
+        handles = []
+        try:
+            for ask in asked:
+                seed = (self.seed << 40) + ask.place
+                handles.append(
+                    self.engine.submit(
+                        Request(
+                            ask.ids, max_new_tokens, self.sampling, seed, self.group
+                        )
+                    )
+                )
+            found = [handle.result() for handle in handles]
+        finally:
+            for handle in handles:
+                handle.cancel()
+        for completions in found:
+            for completion in completions:
+                if completion.error is not None:
+                    raise RuntimeError(f"rollout: {completion.error}")
+        return found
+
+
+def check_sampling(sampling: Sampling) -> None:
+    """Raise a UserError unless log-probs of the samples are those of the policy."""
+    if sampling.temperature == 0:
+        raise UserError(
+            "temperature = 0: greedy responses are all alike and nothing is learned"
+            " from them; sample at 1.0"
+        )
+    plain = Sampling(sampling.temperature)
+    for name in ("top_k", "top_p", "min_p", "repetition_penalty"):
+        value = getattr(sampling, name)
+        if value != getattr(plain, name):
+            raise UserError(
+                f"{name} = {value}: reinforcement learning samples from the policy"
+                " itself; cut or penalized, ratios and KL are biased; leave it out"
+            )
+
+
+def check_no_dropout(model: nn.Module) -> None:
+    """Raise a UserError where the ratio of new to old would measure dropout.
+
+    Old log-probs are without it. With it in training, the ratio is not 1 before the
+    first step, and the clip throws tokens away by chance.
+    """
+    for name, module in model.named_modules():
+        share = getattr(module, "dropout", None)
+        if isinstance(module, nn.Dropout):
+            share = module.p
+        if isinstance(share, float) and share > 0:
+            raise UserError(
+                f"dropout = {share} ({name}): ratios would measure dropout; load the"
+                " model with dropout = 0"
+            )

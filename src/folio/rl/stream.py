@@ -1,0 +1,444 @@
+"""Rollouts as a stream: sampled, scored, dealt out in minibatches, and begun anew."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from folio.config import UserError
+from folio.data.batch import Batch
+from folio.data.order import check_state
+from folio.data.prompts import PromptStream
+from folio.data.shuffle import key_of, shuffled
+from folio.data.verifiers import Verifier, verify
+from folio.infer.sampling import Sampling
+from folio.model.decoder import Decoder
+from folio.model.scorer import ActorCritic
+from folio.objectives.logprobs import largest_ratio
+from folio.rl.advantage import dead_groups
+from folio.rl.baseline import Baseline, Lesson
+from folio.rl.control import RolloutLength
+from folio.rl.ranks import filled_by_ranks, of_all_ranks
+from folio.rl.rewards import Reward, judge
+from folio.rl.rollout import (
+    Response,
+    Rollout,
+    Sampler,
+    as_rows,
+    check_no_dropout,
+    ends_of,
+)
+from folio.runtime import world_size
+
+PLAIN = Sampling()
+FRUITLESS = 3  # rollouts in a row with nothing to learn from, before we give up
+
+
+@dataclass(frozen=True)
+class RolloutOptions:
+    """How much is sampled, and how often and in what parts it is learned from."""
+
+    group: int = 1  # responses to each prompt
+    epochs: int = 1  # times that a rollout is gone through
+    minibatches: int = 1  # updates in each epoch
+    accumulate: int = 1  # batches in each update, as `train` is told
+    redraw: int = 0  # rounds of new prompts for groups that teach nothing
+    stop_kl: float | None = None  # nats per token from old to new; 1.5 times it stops
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("group", "epochs", "minibatches", "accumulate"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} = {getattr(self, name)}: must be at least 1")
+        if self.redraw < 0:
+            raise UserError(f"redraw = {self.redraw}: must be 0 or more")
+        if self.redraw and self.group == 1:
+            raise UserError(
+                f"redraw = {self.redraw}: a group of one has no difference to look"
+                " for; use a larger group, or 0"
+            )
+        if self.stop_kl is not None and not self.stop_kl > 0:
+            raise UserError(
+                f"stop_kl = {self.stop_kl}: must be above 0 nats, or left out"
+            )
+
+
+class Rollouts:
+    """Endless batches, for `train`, of what the policy itself says.
+
+    Each rollout: responses to the next prompts are sampled by the model as it now is,
+    judged, and scored by the forward of the training; `baseline` makes advantages of
+    that. Then come `epochs` times `minibatches` times `accumulate` batches, in an order
+    that depends on (seed, number of the rollout, epoch) alone, and then the next one.
+
+    Each rank samples and judges its own prompts. Then all of them hold the whole
+    rollout, so that all compute the same advantages and prices, and each takes its
+    share of every minibatch: two ranks are one.
+
+    `metrics` tell of the newest rollout: rewards, lengths, unfinished and gold of all
+    responses that were drawn, the rest of those that are learned from. Call
+    `after_update` after each update, and save only `at_boundary`, that is between two
+    rollouts: a resumed run samples the same as one that was never stopped.
+
+    max_new_tokens: END included; a `RolloutLength` changes it between rollouts. gold:
+    what is really wanted, measured and not learned from; a learned reward that rises
+    while it falls is being cheated. reference: the policy that KL is measured from, a
+    copy that nobody trains. autocast: the precision of the training, if it isn't fp32.
+    """
+
+    def __init__(
+        self,
+        model: Decoder | ActorCritic,
+        prompts: PromptStream,
+        reward: Reward,
+        baseline: Baseline,
+        options: RolloutOptions,
+        *,
+        max_new_tokens: int | RolloutLength,
+        sampling: Sampling = PLAIN,
+        reference: Decoder | None = None,
+        gold: Verifier | None = None,
+        max_batch: int = 128,
+        autocast: Callable[[], AbstractContextManager] = nullcontext,
+    ):
+        policy = model.policy if isinstance(model, ActorCritic) else model
+        if not isinstance(max_new_tokens, RolloutLength):
+            fixed = max_new_tokens
+            max_new_tokens = RolloutLength(fixed, fixed, fixed, target=1.0)
+        self.model, self.reference, self.autocast = model, reference, autocast
+        self.prompts, self.reward, self.gold = prompts, reward, gold
+        self.baseline, self.options, self.length = baseline, options, max_new_tokens
+        self.temperature = sampling.temperature
+        self.sampler = Sampler(
+            policy, prompts.tokenizer, sampling, options.group, options.seed, max_batch
+        )
+        self.number = 0  # rollouts so far
+        self.updates = 0  # of the newest one
+        self.metrics: dict[str, float] = {}
+        self.rollout: Rollout | None = None
+        self.lesson: Lesson | None = None
+        self._left: deque[Tensor] = deque()  # rows of each batch to come
+        self._check(policy)
+
+    def _check(self, policy: Decoder) -> None:
+        """Raise a UserError for parts that don't fit together."""
+        check_no_dropout(self.model)
+        config, prompts, options = policy.config, self.prompts, self.options
+        if prompts.world != world_size():
+            raise ValueError(f"prompts for {prompts.world} ranks, not {world_size()}")
+        rows, parts = prompts.batch * options.group, options.minibatches
+        if rows % (parts * options.accumulate):
+            raise UserError(
+                f"{prompts.batch} prompts times group = {options.group}: {rows} rows"
+                f" are no multiple of minibatches = {parts} times accumulate ="
+                f" {options.accumulate}"
+            )
+        longest = prompts.length + self.length.most - 1  # the last one is never read
+        if longest > config.max_seq_len:
+            raise UserError(
+                f"prompts of {prompts.length} and {self.length.most} new tokens are"
+                f" longer than max_seq_len = {config.max_seq_len}; shorten one of them"
+            )
+        if self.baseline.needs_critic and not isinstance(self.model, ActorCritic):
+            raise UserError("the baseline is a critic, and the model has none")
+        if self.reference is policy:
+            raise UserError(
+                "the reference is the policy itself, and KL would stay 0: give a copy"
+            )
+        steered = self.length.least < self.length.most
+        if self.reference is None and (steered or self.baseline.needs_reference):
+            raise UserError("KL is to be measured, but there is no reference")
+
+    # ------------------------------------------------------------------- the stream
+
+    def __iter__(self) -> Rollouts:
+        return self
+
+    def __next__(self) -> Batch:
+        fruitless = 0
+        while not self._left:
+            if fruitless == FRUITLESS:
+                raise UserError(
+                    f"max_new_tokens = {self.length.tokens}: no response of"
+                    f" {FRUITLESS} rollouts ended before it; allow more"
+                )
+            self._begin()
+            fruitless += 1
+        return self._batch(self._left.popleft())
+
+    @property
+    def at_boundary(self) -> bool:
+        """Whether the rollout is used up, so that a snapshot can be taken."""
+        return not self._left
+
+    def after_update(self, metrics: dict[str, float]) -> None:
+        """To be told of every update: ends a rollout that the policy has left behind.
+
+        Raises ValueError if the policy seems to have moved before the first update:
+        then the objective reads another distribution than the one sampled from.
+        """
+        self.updates += 1
+        self.metrics["updates"] = self.updates
+        kl = metrics["approx_kl"] / metrics.get("filled", 1.0)
+        if self.updates == 1 and not kl < 0.01:
+            raise ValueError(
+                f"approx_kl = {kl:.3g} before the first step on a rollout: old and new"
+                " log-probs are of different distributions; give the objective the"
+                f" temperature of the sampling, {self.temperature}, and the rollouts"
+                " the precision of the training"
+            )
+        limit = self.options.stop_kl
+        if self.updates > 1 and limit is not None and kl > 1.5 * limit:
+            self._left.clear()
+
+    def largest_ratio(self) -> float:
+        """The largest new / old of the newest rollout, by the weights as they are."""
+        rollout = self.rollout
+        if rollout is None:
+            return 1.0
+        rows = (rollout.inputs, rollout.targets, rollout.weights)
+        new, _ = self._read(self.model, *rows)
+        return largest_ratio(new, rollout.old_logprobs, rollout.learned).item()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that must be remembered between two rollouts (JSON).
+
+        Raises ValueError inside of one: what is left of it is in no snapshot.
+        """
+        if not self.at_boundary:
+            raise ValueError(
+                f"rollout {self.number} has {len(self._left)} batches left; save at a"
+                " boundary"
+            )
+        return {
+            "prompts": self.prompts.state_dict(),
+            "number": self.number,
+            "length": self.length.state_dict(),
+            "baseline": self.baseline.state_dict(),
+            "seed": self.options.seed,
+            "group": self.options.group,
+            "temperature": self.temperature,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on behind a rollout; the number of ranks may have changed."""
+        moves = {"prompts", "number", "length", "baseline"}
+        check_state(state, self.state_dict(), moves)
+        self.prompts.load_state_dict(state["prompts"])
+        self.length.load_state_dict(state["length"])
+        self.baseline.load_state_dict(state["baseline"])
+        self.number = int(state["number"])
+
+    # ------------------------------------------------------------------ one rollout
+
+    def _begin(self) -> None:
+        """Sample, judge, score; steer what is steered; lay out the batches."""
+        start, cap = time.perf_counter(), self.length.tokens
+        drawn, kept, rounds = self._draw()
+        rollout = self._score(kept)
+        lesson = self.baseline.lesson(rollout)
+        if rollout.kl is not None:
+            self.length.update(rollout.kl[0])
+        self.rollout, self.lesson, self.updates = rollout, lesson, 0
+        for epoch in range(self.options.epochs):
+            for part in self._parts(epoch):  # (accumulate, world, rows)
+                if rollout.learned[part.flatten()].any():
+                    self._left.extend(part[:, self.prompts.rank])
+        self.number += 1
+        seconds = time.perf_counter() - start
+        self.metrics = {
+            **about_responses(drawn),
+            **about_rollout(rollout),
+            **lesson.metrics,
+            "redrawn": float(rounds),
+            "max_new_tokens": float(cap),
+            "rollout_seconds": seconds,
+            "rollout_tokens_per_second": sum(len(r.ids) for r in drawn) / seconds,
+        }
+
+    def _draw(self) -> tuple[list[Response], list[Response], int]:
+        """All responses, those to learn from, and the rounds that were drawn again.
+
+        Dynamic sampling (Yu et al. 2025): a live group of a new round takes the place
+        of a dead one. What no round could fill stays dead.
+        """
+        drawn = kept = self._round()
+        rounds, size = 0, self.options.group
+        dead = self._dead(kept)
+        while dead and rounds < self.options.redraw:
+            rounds += 1
+            new = self._round()
+            drawn = drawn + new
+            not_live = self._dead(new)
+            for group in range(len(new) // size):
+                if dead and group not in not_live:
+                    place, kept = dead.pop(0) * size, list(kept)
+                    kept[place : place + size] = new[group * size : (group + 1) * size]
+        return drawn, kept, rounds
+
+    def _dead(self, responses: Sequence[Response]) -> list[int]:
+        """Which groups teach nothing."""
+        if self.options.redraw == 0:
+            return []
+        rewards = torch.tensor([r.reward for r in responses])
+        counts = self.length.counts(torch.tensor([r.finished for r in responses]))
+        dead = dead_groups(rewards, self.options.group, counts)
+        return dead.nonzero().flatten().tolist()
+
+    def _round(self) -> list[Response]:
+        """Responses to the next prompts, of all ranks, in the order of the prompts."""
+        asked = next(self.prompts)
+        drawn = [
+            (ask, completion)
+            for ask, completions in zip(
+                asked, self.sampler(asked, self.length.tokens), strict=True
+            )
+            for completion in completions
+        ]
+        prompts = [ask.prompt for ask, _ in drawn]
+        texts = [completion.text for _, completion in drawn]
+        finished = [completion.finish == "stop" for _, completion in drawn]
+        rewards, parts = judge(self.reward, prompts, texts, finished)
+        measures = {f"reward_{name}": part.tolist() for name, part in parts.items()}
+        if self.gold is not None:
+            measures["gold"] = [
+                verify(self.gold, *said)
+                for said in zip(prompts, texts, finished, strict=True)
+            ]
+        return of_all_ranks(
+            [
+                Response(
+                    ask.prompt,
+                    ask.ids,
+                    completion.ids,
+                    completion.logprobs,
+                    completion.text,
+                    finished[i],
+                    reward,
+                    {name: values[i] for name, values in measures.items()},
+                )
+                for i, ((ask, completion), reward) in enumerate(
+                    zip(drawn, rewards.tolist(), strict=True)
+                )
+            ]
+        )
+
+    def _score(self, responses: Sequence[Response]) -> Rollout:
+        """Log-probs and values by the forward of the training, without dropout."""
+        rows = as_rows(responses, self.sampler.pad)
+        old, values = self._read(self.model, *rows[:3])
+        reference = None
+        if self.reference is not None:
+            reference, _ = self._read(self.reference, *rows[:3])
+        finished = torch.tensor([r.finished for r in responses])
+        return Rollout(
+            prompts=[r.prompt for r in responses],
+            texts=[r.text for r in responses],
+            group=self.options.group,
+            inputs=rows.inputs,
+            targets=rows.targets,
+            weights=rows.weights,
+            finished=finished,
+            counts=self.length.counts(finished),
+            rewards=torch.tensor([r.reward for r in responses]),
+            sampler_logprobs=rows.logprobs,
+            old_logprobs=old,
+            reference_logprobs=reference,
+            values=values,
+        )
+
+    @torch.no_grad()
+    def _read(
+        self, model: nn.Module, inputs: Tensor, targets: Tensor, weights: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Log-probs of the responses and values, in the batches of the first epoch.
+
+        The same rows beside one another, padded alike: so the first ratio is exactly
+        1, and no more memory is needed than for an update.
+        """
+        weight = next(model.parameters())
+        dtype = torch.promote_types(weight.dtype, torch.float32)
+        logprobs = torch.zeros(inputs.shape, dtype=dtype, device=weight.device)
+        values = torch.zeros_like(logprobs) if isinstance(model, ActorCritic) else None
+        widths, was_training = ends_of(weights), model.training
+        model.eval()
+        try:
+            for share in self._parts(0)[:, :, self.prompts.rank].flatten(0, 1):
+                here = share, slice(int(widths[share].max()))
+                with self.autocast():
+                    output = model(
+                        inputs[here].to(weight.device),
+                        targets=targets[here].to(weight.device),
+                        where=weights[here].to(weight.device) != 0,
+                        temperature=self.temperature,
+                    )
+                logprobs[here] = output.logprobs.to(dtype)
+                if values is not None:
+                    values[here] = output.values.to(dtype)
+        finally:
+            model.train(was_training)
+        logprobs = filled_by_ranks(logprobs).cpu()
+        return logprobs, None if values is None else filled_by_ranks(values).cpu()
+
+    def _parts(self, epoch: int) -> Tensor:
+        """Rows of each batch: (minibatches, accumulate, ranks, rows)."""
+        options, prompts = self.options, self.prompts
+        count = prompts.batch * prompts.world * options.group
+        key = key_of(options.seed, self.number, epoch)
+        order = shuffled(np.arange(count), count, key)
+        shape = (options.minibatches, options.accumulate, prompts.world, -1)
+        return torch.from_numpy(order).view(shape)
+
+    def _batch(self, rows: Tensor) -> Batch:
+        """These rows of the rollout, as wide as the longest of them."""
+        rollout = self.rollout
+        width = int(ends_of(rollout.weights[rows]).max())
+        weights, denominator = self.baseline.weigh(rollout.learned[rows, :width])
+        tensors = {
+            "inputs": rollout.inputs,
+            "targets": rollout.targets,
+            "old_logprobs": rollout.old_logprobs,
+            **self.lesson.tensors,
+        }
+        if rollout.reference_logprobs is not None:
+            tensors["reference_logprobs"] = rollout.reference_logprobs
+        cut = {
+            name: x[rows, :width] if x.ndim > 1 else x[rows]
+            for name, x in tensors.items()
+        }
+        return Batch(denominator, weights=weights, **cut)
+
+
+def about_responses(drawn: Sequence[Response]) -> dict[str, float]:
+    """Means over everything that was drawn, redrawn groups and all.
+
+    What redrawing leaves over is neither all right nor all wrong, so its mean would
+    stand still while the policy learns.
+    """
+    rewards = torch.tensor([r.reward for r in drawn])
+    lengths = [len(r.ids) for r in drawn]
+    return {
+        "reward": rewards.mean().item(),
+        "reward_std": rewards.std(correction=0).item(),
+        **{name: fmean(r.measures[name] for r in drawn) for name in drawn[0].measures},
+        "length_mean": fmean(lengths),
+        "length_max": float(max(lengths)),
+        "unfinished": fmean(not r.finished for r in drawn),
+    }
+
+
+def about_rollout(rollout: Rollout) -> dict[str, float]:
+    """What its log-probs say."""
+    found = {"sampler_difference": rollout.sampler_difference}
+    if rollout.kl is not None:
+        found["kl_sequence"], found["kl_token"] = rollout.kl
+    return found
