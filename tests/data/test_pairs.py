@@ -286,6 +286,8 @@ def test_the_embedded_worlds_errors_are_of_many_kinds():
         # A near miss may be the annotator's own: the neighboring number.
         assert share * 0.7 <= sum(others) / len(others) <= share + 0.08
     assert list(wrong_answers()) == list(wrong_answers(mistakes=0.5))
+    ways = ({}, {"mistakes": 0.4}, {"flip": 0.1}, {"seed": 1}, {"split": "test"})
+    assert len({tales_pairs(**way).name for way in ways}) == len(ways)
     for share in (-0.1, 1.5):
         with pytest.raises(UserError, match=f"mistakes = {share}"):
             tales_pairs(mistakes=share)

@@ -70,9 +70,10 @@ def margin_ranking(chosen: Tensor, rejected: Tensor, margin: float = 1.0) -> Ten
 class Ranking:
     """The objective of a reward model, summed over pairs; denominator: pairs.
 
-    The model's `values` (2P, T) are read at `ends` (2P,), the place of END in inputs;
-    a batch may have leads (P,), see `bradley_terry`. Differences leave the sum of
-    two scores free: `centring` holds it near 0 (Eisenstein et al. 2023, section 3).
+    batch: inputs (2P, T); ends (2P,), the place of END in inputs, where the model's
+    `values` (2P, T) are read; perhaps leads (P,), see `bradley_terry`, and positions
+    (2P, T) for models that look both ways. Differences leave the sum of two scores
+    free: `centring` holds it near 0 (Eisenstein et al. 2023, section 3).
     """
 
     loss: Literal["bradley_terry", "margin"] = "bradley_terry"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 
 from folio.data.tales.grammar import article, choose
 from folio.data.tales.instructions import Instruction
@@ -48,7 +47,7 @@ def mistakes(item: Instruction) -> tuple[str, ...]:
 
 
 def _near_misses(item: Instruction) -> Iterable[str]:
-    """In order, perhaps repeated, perhaps the right answer among them."""
+    """What may be mistaken for the answer; some twice, the answer perhaps among it."""
     match item.task:
         case "sort":
             return map(" ".join, _disordered(_operands(item, " "), item.answer.split()))
@@ -125,11 +124,7 @@ def _other_dates(date: str) -> list[str]:
     parts = year, month, day = date.split("-")
     found = [f"{year}-{day}-{month}"]
     for index, part in enumerate(parts):
-        others = [
-            "".join(_swapped(part, place))
-            for place, (digit, following) in enumerate(pairwise(part))
-            if digit != following
-        ]
+        others = ["".join(_swapped(part, place)) for place in range(len(part) - 1)]
         others += [f"{int(part) + step:0{len(part)}d}" for step in (-1, 1)]
         found += ["-".join([*parts[:index], o, *parts[index + 1 :]]) for o in others]
     return found
