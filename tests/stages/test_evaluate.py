@@ -20,11 +20,13 @@ from folio.stages.evaluate import (
     evaluate_preference,
     evaluate_sanity,
     file_exam,
+    held_out_pairs,
     known_answers,
     known_prompt,
     last_exchange,
     styled_answers,
     tales_exam,
+    training_pairs,
 )
 from folio.text.byte import ByteTokenizer
 from helpers import tiny_model
@@ -222,6 +224,16 @@ def test_preferences_of_the_world(run, scorer):
     assert kept["options"]["count"] == 40
 
 
+def test_pairs_are_held_out_and_baselines_learn_from_others():
+    held_out = held_out_pairs(None, ("sort",), 20, 5, silent)
+    source = tales_pairs(5, "validation", ("sort",))
+    assert held_out == [source.make(i) for i in range(20)]
+    known = training_pairs(None, None, ("sort",), 5, silent)
+    assert not {p.prompt[0]["content"] for p in known} & {
+        p.prompt[0]["content"] for p in held_out
+    }
+
+
 def test_preferences_of_a_file_with_and_without_training_pairs(run, scorer, tmp_path):
     made = [tales_pairs(0, "train").make(i) for i in range(12)]
     records = [
@@ -246,6 +258,7 @@ def test_sanity_in_the_world_with_its_own_answers(run, scorer):
     kept = json.loads((run / "sanity.json").read_text())
     assert kept["answers"]["count"] == 40
     assert kept["options"]["policy"] is None
+    assert "Best of n" in (run / "sanity.html").read_text()
 
 
 def test_sanity_with_a_policys_answers(run, scorer):

@@ -42,6 +42,7 @@ from folio.evals.table import aligned, shown
 from folio.files import write_atomically
 from folio.infer.sampling import Sampling
 from folio.stages.use import load_run
+from folio.viz.sanity import write_sanity
 
 Say = Callable[[str], None]
 SHOWN = ("exact", "gold", "accuracy", "style", "f1", "rouge_l", "numeric", "finished")
@@ -278,7 +279,7 @@ def evaluate_sanity(
     device: str = "auto",
     say: Say = print,
 ) -> Sanity:
-    """Is a reward model fit to be optimized? Written to sanity.json, too.
+    """Is a reward model fit to be optimized? Kept as sanity.json and .html, too.
 
     Besides preferences (see `evaluate_preference`), degenerate answers to `asked`
     prompts. In the embedded world, also answers whose truth is known: `samples` of the
@@ -328,6 +329,7 @@ def evaluate_sanity(
         seed=seed,
     )
     write_findings(folder, "sanity.json", options, sanity.to_dict(), say)
+    say(f"drawn in {write_sanity(folder)}")
     return sanity
 
 
