@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,8 +18,18 @@ from folio import __version__
 from folio.config import UserError
 
 EXIT_USER, EXIT_INTERRUPTED = 2, 130
-RECIPE_VERBS = ("tokenizer", "pretrain", "show")
-OWN_FLAGS = ("--run", "--resume", "--out", "--help")  # any other is a recipe's field
+STAGES = {  # verb: what it does, where its recipe and its function are
+    "pretrain": ("train a model on text", "recipe.PretrainRecipe", "pretrain"),
+    "sft": ("teach a model to answer", "tuning.SFTRecipe", "sft"),
+    "reward": ("train a reward model on preferences", "tuning.RewardRecipe", "reward"),
+    "dpo": ("learn from preferences directly", "tuning.DPORecipe", "dpo"),
+    "ppo": ("improve a model by PPO", "tuning.PPORecipe", "rl"),
+    "grpo": ("improve a model by GRPO", "tuning.GRPORecipe", "rl"),
+    "distill": ("learn from a larger run", "tuning.DistillRecipe", "distill"),
+}
+RECIPE_VERBS = ("tokenizer", "show", *STAGES)
+# any other flag of a verb with a recipe is one of its fields
+OWN_FLAGS = ("--run", "--resume", "--out", "--stage", "--help")
 
 
 class Parser(argparse.ArgumentParser):
@@ -53,12 +64,16 @@ def build_parser() -> Parser:
 def _add_training(verbs) -> None:
     """Verbs that read a recipe."""
     _add_recipe_verb(verbs, "tokenizer", "learn the tokenizer that a recipe describes")
-    pretrain = _add_recipe_verb(verbs, "pretrain", "train a model on text")
-    pretrain.add_argument("--run", type=Path, help="its folder (default: runs/NAME)")
-    pretrain.add_argument(
-        "--resume", action="store_true", help="go on with an interrupted run"
+    for name, (text, *_) in STAGES.items():
+        stage = _add_recipe_verb(verbs, name, text)
+        stage.add_argument("--run", type=Path, help="its folder (default: runs/NAME)")
+        stage.add_argument(
+            "--resume", action="store_true", help="go on with an interrupted run"
+        )
+    show = _add_recipe_verb(
+        verbs, "show", "what a recipe would do: sizes, costs, fields"
     )
-    _add_recipe_verb(verbs, "show", "what a recipe would do: sizes, costs, fields")
+    show.add_argument("--stage", choices=STAGES, default="pretrain")
 
 
 def _add_writing(verbs) -> None:
@@ -109,11 +124,39 @@ def _add_sampling(verb: argparse.ArgumentParser, temperature: float) -> None:
 
 def _add_judging(verbs) -> None:
     """Verbs that measure and show."""
-    evaluate = verbs.add_parser("eval", help="measure a run on held-out text")
+    evaluate = verbs.add_parser(
+        "eval", help="measure a run on held-out text, prompts or preferences"
+    )
     evaluate.add_argument("run", type=Path)
-    evaluate.add_argument("task", nargs="?", default="perplexity")
-    evaluate.add_argument("--path", help="another text than the run's own")
+    evaluate.add_argument(
+        "task",
+        nargs="?",
+        default="perplexity",
+        help="perplexity, answers; of a reward model preference or sanity",
+    )
+    evaluate.add_argument("--path", help="a file instead of the run's own or embedded")
+    evaluate.add_argument(
+        "--tasks", nargs="+", default=(), help="of the embedded world"
+    )
+    evaluate.add_argument("--count", type=int, default=500, help="prompts or pairs")
+    evaluate.add_argument("--samples", type=int, help="answers to each prompt")
+    evaluate.add_argument("--temperature", type=float, default=1.0)
+    evaluate.add_argument("--max-new-tokens", type=int, default=48)
+    evaluate.add_argument("--policy", type=Path, help="whose answers sanity scores")
+    evaluate.add_argument("--training", help="pairs that a baseline may learn from")
+    evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument("--device", default="auto")
+    samples = verbs.add_parser(
+        "samples", help="the same prompts through several runs, side by side"
+    )
+    samples.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    samples.add_argument("--prompt", action="append", default=[], dest="prompts")
+    samples.add_argument("--plain", action="store_true", help="write on, don't answer")
+    samples.add_argument("--out", type=Path, help="a Markdown page as well")
+    samples.add_argument("--max-new-tokens", type=int, default=64)
+    samples.add_argument("--temperature", type=float, default=1.0)
+    samples.add_argument("--seed", type=int, default=0)
+    samples.add_argument("--device", default="auto")
     compare = verbs.add_parser(
         "compare", help="curves and tables of several runs, or a whole experiment"
     )
@@ -213,9 +256,14 @@ def run_verb(options: argparse.Namespace, overrides: list[str]) -> None:
 
             stream_run(options)
         case "eval":
-            from folio.stages.use import evaluate_run
+            _evaluate(options)
+        case "samples":
+            from folio.stages.samples import show_samples
 
-            evaluate_run(options.run, options.task, options.path, options.device)
+            given = vars(options) | {"folders": options.runs}
+            names = ("folders", "prompts", "out", "plain", "max_new_tokens")
+            names += ("temperature", "seed", "device")
+            show_samples(**{name: given[name] for name in names})
         case "compare":
             from folio.stages.compare import compare
 
@@ -231,6 +279,26 @@ def run_verb(options: argparse.Namespace, overrides: list[str]) -> None:
             demo(options.run, smoke=options.smoke, seed=options.seed)
         case _:
             _exchange(options)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    """What `folio eval` is to measure, with the flags that the task knows."""
+    from folio.stages import evaluate
+    from folio.stages.use import evaluate_run
+
+    if options.task not in ("answers", "preference", "sanity"):
+        evaluate_run(options.run, options.task, options.path, options.device)
+        return
+    names = ["tasks", "count", "seed", "device"]
+    if options.task == "answers":
+        names += ["samples", "temperature", "max_new_tokens"]
+    else:
+        names += ["training"]
+    if options.task == "sanity":
+        names += ["samples", "temperature", "max_new_tokens", "policy"]
+    given = {n: v for n in names if (v := getattr(options, n)) is not None}
+    function = getattr(evaluate, f"evaluate_{options.task}")
+    function(options.run, data=options.path, **given)
 
 
 def _exchange(options: argparse.Namespace) -> None:
@@ -269,9 +337,14 @@ def _exchange(options: argparse.Namespace) -> None:
 
 def _run_recipe_verb(options: argparse.Namespace, overrides: list[str]) -> None:
     from folio.stages.parent import load_recipe
-    from folio.stages.recipe import PretrainRecipe
 
-    recipe = load_recipe(PretrainRecipe, options.recipe, overrides)
+    stage = options.verb if options.verb in STAGES else "pretrain"
+    if options.verb == "show":
+        stage = options.stage
+    _, schema, module = STAGES[stage]
+    home, _, name = schema.partition(".")
+    schema = getattr(import_module(f"folio.stages.{home}"), name)
+    recipe = load_recipe(schema, options.recipe, overrides)
     match options.verb:
         case "show":
             from folio.stages.show import show
@@ -281,11 +354,10 @@ def _run_recipe_verb(options: argparse.Namespace, overrides: list[str]) -> None:
             from folio.stages.tokenizer import learn_tokenizer
 
             learn_tokenizer(recipe, options.out)
-        case "pretrain":
-            from folio.stages.pretrain import pretrain
-
+        case _:
+            run = getattr(import_module(f"folio.stages.{module}"), stage)
             folder = options.run or Path("runs") / recipe.name
-            pretrain(recipe, folder, resume=options.resume)
+            run(recipe, folder, resume=options.resume)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

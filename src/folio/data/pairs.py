@@ -198,6 +198,15 @@ class PairStream:
         cards = self.order.cards(np.arange(first, first + self.batch)).tolist()
         if isinstance(self.source, Endless):
             return self.collate([self._made(self.source, card) for card in cards])
+        return self._kept_batch(cards)
+
+    def once(self) -> list[Batch]:
+        """Every pair of a fixed number once, in their own order: to measure on."""
+        every = list(range(len(self.kept)))
+        starts = range(0, len(every), self.batch)
+        return [self._kept_batch(every[i : i + self.batch]) for i in starts]
+
+    def _kept_batch(self, cards: list[int]) -> Batch:
         batch = self.collate([self.kept[card] for card in cards])
         if self.references is not None:
             batch["references"] = self.references[cards].view(-1)  # (2P,)

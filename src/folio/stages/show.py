@@ -16,12 +16,12 @@ from folio.model.count import count_parameters, flops_per_token
 from folio.model.heads import LOGITS_AT_ONCE
 from folio.stages.assemble import fill_vocab
 from folio.stages.prepare import load_tokenizer
-from folio.stages.recipe import PretrainRecipe, TokenizerRecipe
+from folio.stages.recipe import PretrainRecipe, StageRecipe, TokenizerRecipe
 from folio.text.tokenizer import SPECIAL_TOKENS
 from folio.training.progress import duration
 
 
-def show(recipe: PretrainRecipe) -> None:
+def show(recipe: StageRecipe) -> None:
     """`folio show`: the resolved recipe, its fields explained, and its costs."""
     print(annotated(recipe))
     vocab_size, known = vocabulary(recipe.tokenizer)
@@ -31,6 +31,8 @@ def show(recipe: PretrainRecipe) -> None:
     print(f"parameters{guess}")
     for part, count in counts.items():
         print(f"  {part:12}{count:>14,}")
+    if not isinstance(recipe, PretrainRecipe):
+        return  # how long answers will be is known when they have been given
     tokens = recipe.train.steps * recipe.train.batch * recipe.train.accumulate
     tokens *= recipe.length
     flops = tokens * flops_per_token(config, recipe.length)
@@ -55,7 +57,7 @@ def vocabulary(options: TokenizerRecipe) -> tuple[int, bool]:
     return options.vocab_size, True
 
 
-def annotated(recipe: PretrainRecipe) -> str:
+def annotated(recipe: StageRecipe) -> str:
     """The recipe as TOML, each field followed by the comment in its dataclass."""
     return "\n".join(_annotated_lines(recipe, "")) + "\n"
 
@@ -79,12 +81,13 @@ def _annotated_lines(values: Any, table: str) -> list[str]:
 
 def field_comments(schema: type) -> dict[str, str]:
     """{"warmup": "its comment"}: what stands behind each field of a dataclass."""
-    source = inspect.getsource(schema)
     found = {}
-    for field in dataclasses.fields(schema):
-        line = re.search(rf"^    {field.name}:.*?  # (.*)$", source, re.MULTILINE)
-        if line:
-            found[field.name] = line.group(1)
+    for kind in reversed(schema.__mro__[:-1]):  # what it inherits first
+        source = inspect.getsource(kind)
+        for field in dataclasses.fields(schema):
+            line = re.search(rf"^    {field.name}:.*?  # (.*)$", source, re.MULTILINE)
+            if line:
+                found[field.name] = line.group(1)
     return found
 
 

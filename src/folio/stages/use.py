@@ -21,7 +21,9 @@ from folio.infer.speculative import (
     Tally,
     speculative_text,
 )
+from folio.model import store
 from folio.model.decoder import Decoder
+from folio.model.scorer import Scorer
 from folio.runtime import find_device
 from folio.stages.parent import load_decoder
 from folio.stages.prepare import shard_folder
@@ -44,6 +46,15 @@ def load_run(folder: Path, device: str = "auto") -> tuple[Decoder, Tokenizer]:
             f"model only {model.config.vocab_size}; they don't belong together"
         )
     return model, tokenizer
+
+
+def load_scorer(folder: Path, device: str = "auto") -> tuple[Scorer, Tokenizer]:
+    """The reward model and tokenizer of a run of `folio reward`."""
+    model_folder = Run(folder).model
+    if not model_folder.is_dir():
+        raise UserError(f"{folder} holds no run: {model_folder} is missing")
+    model = store.load_scorer(model_folder, find_device(device))
+    return model, Tokenizer.load(model_folder)
 
 
 def sampling_of(options: argparse.Namespace) -> Sampling:
@@ -104,7 +115,8 @@ def make_draft(options: argparse.Namespace, tokenizer: Tokenizer) -> Draft | Non
 def evaluate_run(folder: Path, task: str, path: str | None, device: str) -> None:
     """`folio eval`: measure a run's model, on its own held-out text or on another."""
     if task != "perplexity":
-        raise UserError(f"unknown task {task!r}{nearest(task, ['perplexity'])}")
+        known = ["perplexity", "answers", "preference", "sanity"]
+        raise UserError(f"unknown task {task!r}{nearest(task, known)}")
     model, tokenizer = load_run(folder, device)
     run = Run(folder)
     length, batch = min(model.config.max_seq_len, 1024), TrainRecipe.eval_batch

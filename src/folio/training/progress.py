@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from folio.training.log import is_evaluation
+
 
 def duration(seconds: float) -> str:
     """A time for people.
@@ -20,6 +22,30 @@ def duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds // 60}m{seconds % 60:02d}s"
     return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
+
+
+# Digits behind the point of what is shown of an evaluation.
+MEASURED = {
+    "val_loss": 4,
+    "val_bits_per_byte": 4,
+    "val_perplexity": 2,
+    "val_accuracy": 3,
+}
+NAMES = {
+    "val_loss": "held-out loss",
+    "val_accuracy": "held-out accuracy",
+    "val_bits_per_byte": "bits per byte",
+    "val_perplexity": "perplexity",
+    "kl_sequence": "KL",
+}
+
+
+def readable(name: str) -> str:
+    """
+    >>> readable("val_loss"), readable("sampled_gold")
+    ('held-out loss', 'sampled gold')
+    """
+    return NAMES.get(name, name.replace("_", " "))
 
 
 class Display:
@@ -36,7 +62,7 @@ class Display:
         self.shown = 0.0
 
     def write(self, row: Mapping[str, Any]) -> None:
-        if "val_loss" in row:
+        if is_evaluation(row):
             self._line(self._evaluation(row))
         elif "loss" in row:
             self._training(row)
@@ -48,6 +74,9 @@ class Display:
             return
         self.shown = now
         text = f"step {row['step']:>6,}/{self.steps:,}  loss {row['loss']:.4f}"
+        for name in ("accuracy", "reward", "gold", "kl_sequence"):
+            if name in row:
+                text += f"  {readable(name)} {row[name]:.3f}"
         if "tokens_per_second" in row:
             text += f"  {row['tokens_per_second']:,.0f} tokens/s"
         done = row["step"] - self.first[0]
@@ -62,10 +91,13 @@ class Display:
             print(text, file=sys.stderr, flush=True)
 
     def _evaluation(self, row: Mapping[str, Any]) -> str:
-        text = f"step {row['step']:>6,}  held-out loss {row['val_loss']:.4f}"
-        if "val_bits_per_byte" in row:
-            text += f"  {row['val_bits_per_byte']:.4f} bits per byte"
-        return text + f"  perplexity {row['val_perplexity']:.2f}"
+        """All that was measured, but not each task's or category's part."""
+        text = f"step {row['step']:>6,}"
+        for name, value in row.items():
+            shown = name in MEASURED or name.startswith(("greedy_", "sampled_"))
+            if shown and "." not in name:
+                text += f"  {readable(name)} {value:.{MEASURED.get(name, 3)}f}"
+        return text
 
     def _line(self, text: str) -> None:
         clear = "\r\033[K" if self.live else ""

@@ -195,19 +195,19 @@ class Progress:
     seconds: float = 0.0  # spent so far, over all parts of the run
     best_loss: float | None = None
     best_step: int | None = None
-    updates: int = 0  # since the last row of the log
-    sums: dict[str, float] = field(default_factory=dict)  # of their metrics
+    counts: dict[str, int] = field(default_factory=dict)  # since the last row of
+    sums: dict[str, float] = field(default_factory=dict)  # the log, of each metric
 
     def add(self, metrics: Mapping[str, float]) -> None:
         """Count the metrics of one update towards the next row of the log."""
-        self.updates += 1
         for name, value in metrics.items():
+            self.counts[name] = self.counts.get(name, 0) + 1
             self.sums[name] = self.sums.get(name, 0.0) + value
 
     def take_means(self) -> dict[str, float]:
         """The mean of each metric since the last row; the next row begins anew."""
-        means = {name: value / self.updates for name, value in self.sums.items()}
-        self.updates, self.sums = 0, {}
+        means = {n: value / self.counts[n] for n, value in self.sums.items()}
+        self.counts, self.sums = {}, {}
         return means
 
     def improves(self, loss: float, step: int) -> bool:
