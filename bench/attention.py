@@ -37,13 +37,15 @@ class Shape:
     window: int | None = None
 
 
-DECODING = [
+READING = [  # without gradients
     Shape(1, 6, 6, 1, 64, 64),
     Shape(1, 6, 6, 1, 512, 64),
     Shape(1, 12, 4, 1, 1024, 64),
     Shape(8, 6, 2, 1, 256, 64),
     Shape(32, 12, 12, 1, 256, 64),
     Shape(1, 12, 12, 64, 1024, 64),  # a chunk of a long prompt
+    Shape(8, 6, 6, 64, 80, 64),  # prompts, and room for more
+    Shape(4, 6, 6, 256, 320, 64, window=64),
 ]
 TRAINING = [
     Shape(12, 4, 4, 64, 64, 32),
@@ -63,7 +65,7 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     rounds, rows = (3 if arguments.quick else 9), []
     cases = itertools.product(
-        (torch.float32, torch.bfloat16), [*DECODING, *TRAINING], (False, True)
+        (torch.float32, torch.bfloat16), [*READING, *TRAINING], (False, True)
     )
     names = ("dtype", *(field.name for field in fields(Shape)), "sinks")
     print(" ".join(f"{name:>8}" for name in names), end="")
@@ -81,7 +83,8 @@ def measure(
 ) -> list[dict]:
     """Time every path that can do it; print a line, and return a row for each."""
     q, k, v, mask, more = inputs(shape, dtype, device, sinks)
-    chosen = fastest_path(q, v, mask, **more)
+    with torch.set_grad_enabled(q.requires_grad):
+        chosen = fastest_path(q, v, mask, **more)
     functions = {}
     for path in PATHS:
         if path == "flex" and device == "cpu":  # has no gradients there

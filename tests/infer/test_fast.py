@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from folio.config import UserError
-from folio.infer import fast
+from folio.infer import fast, fused
 from folio.infer.fast import fast_decoder
 from folio.infer.fused import attend_one, fuse
 from folio.infer.generate import generate
@@ -128,10 +128,10 @@ def test_each_text_ends_at_its_own_stop():
 def test_the_model_is_not_changed_and_unfused_weights_are_shared():
     model = model_of()
     before = dict(model.named_modules())
-    fused = fuse(model, 1)
+    joined = fuse(model, 1)
     assert dict(model.named_modules()) == before
-    assert fused.embedding.weight is model.embedding.weight
-    assert fused.norm.gain is model.norm.gain
+    assert joined.embedding.weight is model.embedding.weight
+    assert joined.norm.gain is model.norm.gain
 
 
 @pytest.mark.parametrize("sinks", [False, True])
@@ -216,6 +216,47 @@ def test_low_precision_is_close(precision, batch, as_compiled):
     assert 0 < error < {"bf16": 0.01, "int8": 0.02, "int4": 0.3}[precision]
 
 
+@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_bf16_is_close_for_every_option(name, batch, as_compiled):
+    """Keys and values are kept in bf16 too, whoever meets them afterwards."""
+    model = tiny_model(**OPTIONS[name]).eval()
+    ids = torch.randint(0, 17, (batch, 9), generator=torch.Generator().manual_seed(2))
+    decoder = fast_decoder(
+        model, batch=batch, capacity=10, precision="bf16", compile=False
+    )
+    kept = torch.float32 if name == "latent" else torch.bfloat16
+    assert {cache.k.dtype for cache in decoder.caches} == {kept}
+    scores = [decoder.prefill(ids[:, :5].tolist())]
+    scores += [decoder.step(ids[:, i]) for i in range(5, 9)]
+    expected = model(ids).logits[:, 4:].transpose(0, 1)
+    error = (torch.stack(scores) - expected).norm() / expected.norm()
+    assert scores[0].dtype == torch.float32
+    assert 0 < error < 0.015
+
+
+@pytest.mark.parametrize("special", [{}, {"softcap": 2.0}, {"sink_q": True}])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_attention_of_a_step(rows, special, monkeypatch):
+    """Several plain rows take PyTorch's kernel; the others take loops, with sums in
+    fp32 however the keys are kept."""
+    loops = []
+    monkeypatch.setattr(
+        fused, "attend_one", lambda *a, **o: loops.append(1) or attend_one(*a, **o)
+    )
+    q, sink_q = torch.randn(2, rows, 6, 1, 8).bfloat16()
+    k, v = torch.randn(2, rows, 3, 9, 8).bfloat16()
+    mask = Mask(torch.full((rows, 1), 6), torch.arange(9)[None].expand(rows, -1), 4, 2)
+    options = {"scale": 0.3} | special
+    if "sink_q" in special:
+        options["sink_q"] = sink_q
+    exact = {n: o.float() if n == "sink_q" else o for n, o in options.items()}
+    expected = attend_reference(q.float(), k.float(), v.float(), mask, **exact)
+    found = fused.attend_step(q, k, v, mask, **options)
+    assert bool(loops) == (rows == 1 or bool(special))
+    assert torch.allclose(found.float(), expected, atol=1e-5 if loops else 2e-2)
+
+
 def test_a_quantized_model_decodes_as_it_is():
     small = quantize(tiny_model(**WIDE), 8)
     decoder = fast_decoder(small, compile=False)
@@ -271,3 +312,11 @@ def test_compiled_steps_give_the_same_tokens(name):
         assert decoder.how == "compiled"
         for prompt, tokens in zip(prompts, decoder.generate(prompts, 10), strict=True):
             assert tokens == list(generate(model, prompt, 10, sampling=GREEDY))
+    model = tiny_model(**OPTIONS[name]).eval()
+    for batch in (1, 2):
+        decoder = fast_decoder(model, batch=batch, capacity=16, precision="bf16")
+        ids = torch.randint(0, 17, (batch, 6))
+        decoder.prefill(ids[:, :5].tolist())
+        expected = model(ids).logits[:, -1]
+        error = (decoder.step(ids[:, 5]) - expected).norm() / expected.norm()
+        assert 0 < error < 0.015

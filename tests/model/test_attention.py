@@ -199,6 +199,9 @@ def test_the_path_fits_device_dtype_and_shape():
     for dtype in LOW:
         low = q.to(dtype)
         assert fastest_path(low, low, mask) == "explicit"
+        with torch.no_grad():  # only their backward is slow
+            assert fastest_path(low, low, mask) == "fused"
+            assert fastest_path(low, low, mask, sink_q=low) == "explicit"
         long = low[:, :, :1].expand(-1, -1, 1024, -1)
         assert fastest_path(long, long, causal_mask(1024)) == "fused"
         assert fastest_path(long, long, causal_mask(1024), sink_q=long) == "explicit"

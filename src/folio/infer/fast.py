@@ -44,8 +44,9 @@ def fast_decoder(
 ) -> FastDecoder:
     """Make `model` ready to continue `batch` texts of up to `capacity` tokens each.
 
-    precision fp32 and bf16 say how the weights of matrices are kept, int8 and int4
-    quantize them first (`folio.model.quantize`); none: as they are, fp32 or quantized.
+    precision fp32 and bf16 say how the weights of matrices are kept, and with bf16 keys
+    and values too (latent attention has few); int8 and int4 quantize weights first
+    (`folio.model.quantize`); none: as they are, fp32 or quantized.
     capacity none: max_seq_len. Compiling takes 10 to 60 s; where that can't be done
     the decoder says so and works without (`FastDecoder.how`).
     """
@@ -91,7 +92,10 @@ class FastDecoder:
         self.device = model.embedding.weight.device
         if model.config.positions == "learned":
             model.check_length(self.capacity)
-        self.caches = make_caches(model.config, batch, self.capacity, self.device)
+        small = precision == "bf16" and model.config.latent is None
+        dtype = torch.bfloat16 if small else torch.float32
+        config, size = model.config, (batch, self.capacity)
+        self.caches = make_caches(config, *size, self.device, dtype)
         self.length = torch.zeros(batch, 1, dtype=torch.long, device=self.device)
         self.longest = 0  # of the texts; known without asking the device
         self.how, self.graph = "eager, as asked", self._step
@@ -125,7 +129,8 @@ class FastDecoder:
             raise ValueError(f"tokens {tuple(tokens.shape)}: expected ({self.batch},)")
         if self.longest >= self.capacity:
             raise ValueError(f"a text has capacity = {self.capacity} tokens already")
-        logits = self.graph(tokens[:, None], self.length)
+        tokens = tokens.contiguous()[:, None]  # the graph knows one layout
+        logits = self.graph(tokens, self.length)
         self.length, self.longest = self.length + 1, self.longest + 1
         return logits
 
