@@ -69,6 +69,27 @@ def test_int4_is_within_half_a_step_group_by_group(seed, group):
     assert int(codes.max()) <= 15
 
 
+def test_a_code_of_4_bits_is_the_nearest_to_what_scale_and_middle_are_kept_as():
+    weight = matrix(3, rows=20) + 0.3
+    codes, scale, middle = to_int4(weight, 32)
+    error = (from_int4(codes, scale, middle) - weight).abs()
+    for change in (-1, 1):
+        others = (codes.int() + change).clamp(0, 15)
+        other_error = (from_int4(others, scale, middle) - weight).abs()
+        assert (error <= other_error * (1 + 1e-4) + 1e-9).all()
+
+
+def test_weights_in_bf16_are_rounded_as_their_fp32_copies():
+    weight = matrix(4).bfloat16()
+    for found, expected in (
+        (to_int8(weight), to_int8(weight.float())),
+        (to_int4(weight, 32), to_int4(weight.float(), 32)),
+    ):
+        for one, other in zip(found, expected, strict=True):
+            assert one.dtype == other.dtype
+            assert torch.equal(one, other)
+
+
 def test_four_bits_by_hand():
     codes = torch.tensor([[0, 15, 8, 9]], dtype=torch.uint8)
     scale = torch.tensor([[2.0, 0.5]]).bfloat16()
@@ -81,6 +102,7 @@ def test_rows_and_groups_of_one_number_are_kept():
         weight = torch.full((2, 32), number)
         assert torch.allclose(from_int8(*to_int8(weight)), weight)
         assert torch.equal(from_int4(*to_int4(weight, 32)), weight)
+        assert to_int4(weight, 32)[0].unique().tolist() == [8]
 
 
 @often
@@ -95,22 +117,77 @@ def test_two_codes_a_byte(seed, half):
 @pytest.mark.parametrize("bias", [False, True])
 def test_layers_multiply_by_their_restored_weights(bias):
     linear, x = nn.Linear(64, 7, bias=bias), torch.randn(3, 64)
-    for layer in (Int8Linear(64, 7, bias), Int4Linear(64, 7, bias, 32)):
-        layer.fill(linear)
+    for empty in (
+        Int8Linear(64, 7, bias),
+        Int4Linear(64, 7, bias, 32),
+        Int4Linear(64, 7, bias, 64),
+    ):
+        shapes = {name: part.shape for name, part in empty.state_dict().items()}
+        layer = empty.fill(linear)
+        assert {n: part.shape for n, part in layer.state_dict().items()} == shapes
         expected = F.linear(x, layer.restored(), linear.bias)
         assert torch.allclose(layer(x), expected)
         assert not torch.equal(layer.restored(), linear.weight)
+        low = layer.bfloat16()(x.bfloat16())
+        assert low.dtype == torch.bfloat16
+        assert torch.allclose(low.float(), expected, atol=0.05)
+
+
+@torch.no_grad()
+def test_a_layer_keeps_nothing_of_the_one_it_was_made_from():
+    for layer in (Int8Linear(64, 7, True), Int4Linear(64, 7, True, 32)):
+        linear, x = nn.Linear(64, 7), torch.randn(3, 64)
+        before = layer.fill(linear)(x)
+        linear.weight.zero_()
+        linear.bias.zero_()
+        assert torch.equal(layer(x), before)
+
+
+def test_8_bits_and_groups_of_32_unless_told():
+    assert Quantization() == Quantization(8, 32)
+    assert quantization_of(quantize(tiny_model(**SHAPE))) == Quantization(8, 32)
+    assert quantization_of(tiny_model()) is None
 
 
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("bits", [8, 4])
-def test_a_quantized_model_comes_back_from_disk(tmp_path, bits, tied):
-    model = tiny_model(**SHAPE, tie_embeddings=tied, qkv_bias=True).eval()
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+def test_which_layer_gets_which_bits(bits, tied):
+    model = tiny_model(**SHAPE, dropout=0.5, tie_embeddings=tied).train()
     small = quantize(model, bits)
+    kinds = {
+        name: type(layer)
+        for name, layer in small.named_modules()
+        if isinstance(layer, (nn.Linear, Int8Linear, Int4Linear))
+    }
+    assert kinds.pop("head") is Int8Linear
+    assert set(kinds.values()) == {Int8Linear if bits == 8 else Int4Linear}
+    assert len(kinds) == 2 * (4 + 3)  # layers x (attention's and the MLP's)
+    assert model.training
+    assert not small.training
+    assert not any(parameter.requires_grad for parameter in small.parameters())
+    if not tied:
+        assert torch.equal(small.embedding.weight, model.embedding.weight)
+
+
+def test_a_bf16_model_stays_one():
+    model = tiny_model(**SHAPE).eval().bfloat16()
+    small = quantize(model)
+    assert small.embedding.weight.dtype == torch.bfloat16
+    tokens = torch.randint(0, 17, (2, 9))
+    one, other = model(tokens).logits, small(tokens).logits
+    assert (one - other).norm() / one.norm() < 0.05
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(("bits", "group"), [(8, 32), (4, 32), (4, 64)])
+def test_a_quantized_model_comes_back_from_disk(tmp_path, bits, group, tied):
+    shape = SHAPE | {"d_ff": 128}
+    model = tiny_model(**shape, tie_embeddings=tied, qkv_bias=True).eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    small = quantize(model, bits, group)
     save_model(small, tmp_path)
     loaded = load_model(tmp_path)
-    assert quantization_of(loaded) == Quantization(bits)
+    assert quantization_of(loaded) == Quantization(bits, group)
     tokens = torch.randint(0, 17, (2, 9))
     assert torch.equal(loaded(tokens).logits, small(tokens).logits)
     assert torch.equal(loaded.embedding.weight, small.embedding.weight)
