@@ -7,6 +7,8 @@ import torch
 
 from folio.config import UserError
 from folio.data.batch import Batch
+from folio.infer.engine import Engine
+from folio.infer.sampling import GREEDY
 from folio.objectives.next_token import next_token
 from folio.optim.adamw import adamw
 from folio.optim.schedule import constant, make_schedule
@@ -161,3 +163,19 @@ def test_half_precision_computes_in_half_and_keeps_weights_whole(precision):
     assert half[0]["loss"] == pytest.approx(math.log(VOCABULARY), rel=0.1)
     full = losses(tiny_learner(), tiny_stream(batch=8), 40)
     assert half[-1]["loss"] == pytest.approx(full[-1]["loss"], rel=0.1)
+
+
+def test_an_engine_that_remembers_prompts_sees_every_update():
+    """torch's fused AdamW writes into weights without counting it as a change."""
+    learner = tiny_learner(model=tiny_model(), lr=0.1)
+    prompt = list(range(9))  # whole pages of it are remembered
+
+    def logprobs(engine: Engine) -> list[float]:
+        [found] = engine.generate([prompt], max_new_tokens=6, sampling=GREEDY)
+        return found.logprobs
+
+    engine = Engine(learner.model, page_size=4)
+    first = logprobs(engine)
+    for _ in range(2):
+        learner.update([next(tiny_stream())], next_token)
+    assert logprobs(engine) == logprobs(Engine(learner.model)) != first

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from folio.config import UserError
+from folio.config import UserError, nearest
 from folio.data import tales
 from folio.data.order import Endless
 from folio.data.records import Conversation, Pair, Prompt
 from folio.data.tales.mistakes import mistake
 from folio.data.tales.splits import Split, generator
 from folio.data.verifiers import Verifier, tales_score
+
+PAIR_CATEGORIES = ("style", "content", "both")
 
 
 def tales_conversations(
@@ -44,13 +46,20 @@ def tales_pairs(
     *,
     flip: float = 0.0,
     mistakes: float = 0.5,
+    categories: Sequence[str] = PAIR_CATEGORIES,
 ) -> Endless[Pair]:
     """Preferences by the known truth; their category says in what they differ.
 
     A share of `flip` has the wrong label. Wrong answers are the careless annotator's,
     a share of `mistakes` near misses instead: a reward model that knows one wrong
-    convention only is helpless against what a policy really gets wrong.
+    convention only is helpless against what a policy really gets wrong. `categories`:
+    in what pairs may differ; from "style" alone nothing is learned about content.
     """
+    for name in categories:
+        if name not in PAIR_CATEGORIES:
+            raise UserError(f"categories = {name!r}{nearest(name, PAIR_CATEGORIES)}")
+    if not categories:
+        raise UserError(f"categories = []: name some of {', '.join(PAIR_CATEGORIES)}")
     if not 0 <= mistakes <= 1:
         raise UserError(f"mistakes = {mistakes}: a share, from 0 to 1")
 
@@ -60,15 +69,13 @@ def tales_pairs(
         if chance.random() < mistakes:
             item = replace(item, wrong=mistake(item, chance))
         rng = generator("preferences", seed, split, index)
-        pair = tales.preference_pair(item, rng, flip=flip)
+        category = rng.choice(tuple(categories))
+        pair = tales.preference_pair(item, rng, category=category, flip=flip)
         asked = {"role": "user", "content": item.prompt}
         return Pair((asked,), pair.chosen, pair.rejected, category=pair.category)
 
-    name = f"tales pairs {seed} {split} {' '.join(tasks)} {flip} {mistakes}"
-    return Endless(make, name)
-
-
-PAIR_CATEGORIES = ("style", "content", "both")
+    about = f"{' '.join(tasks)} {flip} {mistakes} {' '.join(categories)}"
+    return Endless(make, f"tales pairs {seed} {split} {about}")
 
 
 def tales_prompts(

@@ -19,8 +19,10 @@ def next_token(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor
     What routers ask for is added, each row's as often as it has weight; the metrics
     then tell the two apart.
     """
-    packed = {name: batch[name] for name in PACKED if name in batch}
-    output = model(batch.inputs, targets=batch.targets, **packed)
+    asked = {name: batch[name] for name in PACKED if name in batch}
+    if batch.denominator < batch.targets.numel():  # prompts need no log-probs
+        asked["where"] = batch.weights != 0
+    output = model(batch.inputs, targets=batch.targets, **asked)
     loss = -(output.logprobs * batch.weights).sum()
     if output.router_loss is None:
         return loss, {}

@@ -1,12 +1,15 @@
-"""The whole path in a few minutes, on text that needs no download."""
+"""The whole path in minutes, on text that needs no download: from nothing to GRPO."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any
 
 from folio.config import build, merge, read_toml
 from folio.data import tales
@@ -14,39 +17,174 @@ from folio.data.shards import open_shards
 from folio.evals.copying import copy_accuracy
 from folio.evals.ngram import KneserNey
 from folio.files import write_atomically
-from folio.infer.generate import generate_text
-from folio.infer.sampling import Sampling
 from folio.model.decoder import Decoder
+from folio.stages.chat import chat
+from folio.stages.dpo import dpo
+from folio.stages.gains import Gains, judge_runs
+from folio.stages.parent import with_parent
 from folio.stages.prepare import shard_folder
 from folio.stages.pretrain import pretrain
-from folio.stages.recipe import PretrainRecipe
-from folio.stages.use import load_run
+from folio.stages.recipe import PretrainRecipe, StageRecipe
+from folio.stages.reward import reward
+from folio.stages.rl import grpo, ppo
+from folio.stages.samples import embedded_prompts, show_samples
+from folio.stages.sft import sft
+from folio.stages.tuning import (
+    DPORecipe,
+    GRPORecipe,
+    PPORecipe,
+    RewardRecipe,
+    SFTRecipe,
+)
 from folio.text.tokenizer import Tokenizer
+from folio.training.progress import duration
 from folio.training.run import Run
 from folio.viz.report import write_report
 
 PROBES = 600
-SMOKE = {
-    "data": {"megabytes": 0.6},
-    "tokenizer": {"vocab_size": 1024},
-    "optim": {"warmup": 10},
-    "train": {"steps": 120, "eval_every": 60, "save_every": 0},
-    "sample": {"every": 40, "max_new_tokens": 40},
+Changes = Mapping[str, dict[str, Any]]  # tables laid over recipes, by stage
+PLAIN: Changes = {}
+TUNED = {  # in this order; all but the first begin with the fine-tuned model
+    "sft": (SFTRecipe, sft),
+    "reward": (RewardRecipe, reward),
+    "dpo": (DPORecipe, dpo),
+    "ppo": (PPORecipe, ppo),
+    "grpo": (GRPORecipe, grpo),
+}
+SHORT = {"eval_every": 1000, "save_every": 0}
+SMOKE: Changes = {  # far too little of everything
+    "pretrain": {
+        "data": {"megabytes": 0.6},
+        "tokenizer": {"vocab_size": 1024},
+        "optim": {"warmup": 10},
+        "train": {"steps": 80, **SHORT},
+        "sample": {"every": 40, "max_new_tokens": 40},
+    },
+    "sft": {"train": {"steps": 80, **SHORT}, "answers": {"prompts": 20}},
+    "reward": {
+        "data": {"examples": 200, "sampled": 60, "val_examples": 60},
+        "train": {"steps": 8, "batch": 16, **SHORT},
+    },
+    "dpo": {
+        "data": {"examples": 100, "sampled": 60, "val_examples": 30},
+        "train": {"steps": 8, "batch": 16, **SHORT},
+        "answers": {"prompts": 20},
+    },
+    "ppo": {
+        "rollout": {"prompts": 32, "max_new_tokens": 24},
+        "train": {"steps": 4, **SHORT},
+        "answers": {"prompts": 20},
+    },
+    "grpo": {
+        "rollout": {"prompts": 8, "group": 4, "max_new_tokens": 24},
+        "train": {"steps": 3, **SHORT},
+        "answers": {"prompts": 20},
+    },
 }
 
 
-def demo_recipe(*, smoke: bool, seed: int) -> PretrainRecipe:
-    """What the demo trains; `smoke` is the same, only far too short."""
-    with as_file(files("folio.stages") / "demo.toml") as path:
-        values = merge(read_toml(path), SMOKE if smoke else {})
-    return build(PretrainRecipe, merge(values, {"seed": seed}))
-
-
-def demo(folder: Path | None, *, smoke: bool, seed: int) -> None:
-    """`folio demo`: tokenizer, shards, pretraining, measures, samples, a report."""
-    recipe = demo_recipe(smoke=smoke, seed=seed)
+def demo(folder: Path | None, *, smoke: bool, seed: int) -> Gains:
+    """`folio demo`: every stage, what each has gained, and what each answers."""
+    start = time.perf_counter()
     folder = folder or _free_folder(Path("runs"), "demo-smoke" if smoke else "demo")
-    probes = tales.copy_probes(0, PROBES // 10 if smoke else PROBES)
+    runs = train_all(folder, seed, SMOKE if smoke else PLAIN)
+    policies = {name: path for name, path in runs.items() if name != "reward"}
+    gains = judge_runs(policies, prompts=40 if smoke else 500, samples=4)
+    print("\n" + gains.table())
+    text = json.dumps(gains.to_dict(), indent=1)
+    write_atomically(folder / "gains.json", text + "\n")
+    print()
+    show_samples(list(policies.values()), embedded_prompts(seed, 5), temperature=0.7)
+    print(f"\nall of it took {duration(time.perf_counter() - start)}")
+    for name, path in runs.items():
+        print(f"{name:9} {path / 'report.html'}")
+    last = runs["grpo"]
+    print(f"more      folio chat {last}    folio eval {last} answers")
+    if sys.stdin.isatty() and not smoke:
+        talk(last)
+    return gains
+
+
+def talk(folder: Path) -> None:
+    """Ask the best of them yourself; its world is small, so the answers are short."""
+    choices = dict.fromkeys(("top_k", "top_p", "min_p"))
+    chat(
+        argparse.Namespace(
+            run=folder,
+            system="",
+            max_new_tokens=48,
+            temperature=0.7,
+            repetition_penalty=1.0,
+            seed=0,
+            device="auto",
+            **choices,
+        )
+    )
+
+
+def train_all(
+    folder: Path,
+    seed: int,
+    changes: Changes = PLAIN,
+    only: tuple[str, ...] = tuple(TUNED),
+) -> dict[str, Path]:
+    """Each stage's run by its name, under `folder`; finished ones are kept.
+
+    changes: tables laid over the demo's, by stage.
+    """
+    runs = {"pretrain": folder / "pretrain"}
+    heading("pretrain")
+    if not finished(runs["pretrain"]):
+        first_stage(runs["pretrain"], seed, changes)
+    for stage in only:
+        heading(stage)
+        runs[stage] = folder / stage
+        if not finished(runs[stage]):
+            recipe = tuned_recipe(stage, runs, seed, changes)
+            begun = Run(runs[stage]).recipe.is_file()
+            TUNED[stage][1](recipe, runs[stage], resume=begun)
+    return runs
+
+
+def heading(stage: str) -> None:
+    print(f"\n== {stage} " + "=" * (60 - len(stage)), flush=True)
+
+
+def finished(folder: Path) -> bool:
+    return Run(folder).read_info().get("status") == "finished"
+
+
+# ---- the stages ----------------------------------------------------------------------
+
+
+def read_recipe(stage: str, seed: int, changes: Changes) -> dict[str, Any]:
+    """The demo's tables for a stage."""
+    with as_file(files("folio.stages") / "demo_recipes" / f"{stage}.toml") as path:
+        values = merge(read_toml(path), changes.get(stage, {}))
+    return merge(values, {"seed": seed})
+
+
+def demo_recipe(*, smoke: bool, seed: int) -> PretrainRecipe:
+    """What the demo pretrains; `smoke` is the same, only far too short."""
+    values = read_recipe("pretrain", seed, SMOKE if smoke else PLAIN)
+    return build(PretrainRecipe, values)
+
+
+def tuned_recipe(
+    stage: str, runs: Mapping[str, Path], seed: int, changes: Changes = PLAIN
+) -> StageRecipe:
+    """What the demo makes of a finished run; "reward" stands for its reward model."""
+    values = read_recipe(stage, seed, changes)
+    values["parent"] = str(runs["pretrain" if stage == "sft" else "sft"])
+    if stage in ("ppo", "grpo") and values["reward"].get("model"):
+        values = merge(values, {"reward": {"model": str(runs["reward"])}})
+    return build(TUNED[stage][0], with_parent(values))
+
+
+def first_stage(folder: Path, seed: int, changes: Changes) -> Run:
+    """Pretraining, with the copy probe beside the loss, and n-grams to compare with."""
+    recipe = build(PretrainRecipe, read_recipe("pretrain", seed, changes))
+    probes = tales.copy_probes(0, PROBES // 10 if changes else PROBES)
 
     def copying(model: Decoder, tokenizer: Tokenizer) -> dict[str, float]:
         return copy_accuracy(model, tokenizer, probes)
@@ -54,28 +192,9 @@ def demo(folder: Path | None, *, smoke: bool, seed: int) -> None:
     run = pretrain(recipe, folder, also_measure=copying)
     table = results(recipe, run)
     write_atomically(run.folder / "results.json", json.dumps(table, indent=1) + "\n")
+    write_report(run.folder)  # again, with the table
     print_table(table)
-    model, tokenizer = load_run(run.folder)
-    for number, prompt in enumerate(recipe.sample.prompts):
-        print(f"\n{prompt}{story(model, tokenizer, prompt, number)}")
-    print(f"\nreport   {write_report(run.folder)}")
-    print(f'more     folio generate {run.folder} "One morning,"')
-    if sys.stdin.isatty() and not smoke:
-        talk(model, tokenizer)
-
-
-def _free_folder(parent: Path, name: str) -> Path:
-    """parent/name, or parent/name-2, -3, ...: the first that isn't there."""
-    candidates = _numbered(parent / name)
-    return next(folder for folder in candidates if not folder.exists())
-
-
-def _numbered(folder: Path) -> Iterator[Path]:
-    yield folder
-    number = 2
-    while True:
-        yield folder.with_name(f"{folder.name}-{number}")
-        number += 1
+    return run
 
 
 def results(recipe: PretrainRecipe, run: Run) -> dict:
@@ -109,25 +228,15 @@ def print_table(table: dict) -> None:
         print(f"  {name:28}{bits:>8.4f}   {against:>8}")
 
 
-def story(model: Decoder, tokenizer: Tokenizer, prompt: str, seed: int) -> str:
-    """How the model goes on from `prompt`; cool enough to keep to the matter."""
-    sampling = Sampling(temperature=0.5)
-    pieces = generate_text(
-        model, tokenizer, prompt, max_new_tokens=110, sampling=sampling, seed=seed
-    )
-    return "".join(pieces)
+def _free_folder(parent: Path, name: str) -> Path:
+    """parent/name, or parent/name-2, -3, ...: the first that isn't there."""
+    candidates = _numbered(parent / name)
+    return next(folder for folder in candidates if not folder.exists())
 
 
-def talk(model: Decoder, tokenizer: Tokenizer) -> None:
-    """Write the beginning of a story, read how the model goes on; empty: the end."""
-    print("\nBegin a story, and the model goes on; an empty line ends.")
-    seed = 0
+def _numbered(folder: Path) -> Iterator[Path]:
+    yield folder
+    number = 2
     while True:
-        try:
-            prompt = input("> ").strip()
-        except EOFError:
-            return
-        if not prompt:
-            return
-        seed += 1
-        print(f"{prompt}{story(model, tokenizer, prompt, seed)}\n")
+        yield folder.with_name(f"{folder.name}-{number}")
+        number += 1

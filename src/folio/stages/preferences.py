@@ -91,6 +91,7 @@ def preferences(
         train, val = read_parts(data, lambda path: read_pairs(path, say), say)
         return Preferences(train, val, ())
     options = {"flip": data.flip, "mistakes": data.mistakes}
+    options["categories"] = data.categories
     source = tales_pairs(seed, "train", data.tasks, **options)
     held = tales_pairs(0, "validation", data.tasks, mistakes=data.mistakes)
     val = [held.make(i) for i in range(data.val_examples)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from folio.config import UserError
+from folio.data.embedded import PAIR_CATEGORIES
 from folio.data.tales import CORE
 from folio.objectives.distill import Distill
 from folio.objectives.dpo import DPO
@@ -55,6 +56,7 @@ class PairsRecipe(RecordsRecipe):
 
     examples: int = 0  # of the embedded world; 0: without end, if none are sampled
     val_examples: int = 300
+    categories: tuple[str, ...] = PAIR_CATEGORIES  # in what its pairs may differ
     flip: float = 0.0  # share of its labels that are wrong
     mistakes: float = 0.5  # share of its wrong answers that are near misses
     sampled: int = 0  # its prompts that the parent answers; ranked by the truth
@@ -67,7 +69,7 @@ class PairsRecipe(RecordsRecipe):
 class PromptsRecipe(RecordsRecipe):
     """Prompts for rollouts; their answers are known, or a reward model judges."""
 
-    length: int = 96  # the most tokens of a prompt
+    length: int = 88  # the most tokens of a prompt
     overlong: Literal["truncate", "drop"] = "drop"
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 
 from folio.config import UserError
 from folio.data.batch import Batch
@@ -172,3 +173,8 @@ class Learner:
         for group, peak in zip(self.optimizer.param_groups, self._peak, strict=True):
             group["lr"] = peak * factor
         self.optimizer.step()
+        # torch's fused kernels write without a word; an engine that remembers prompts
+        # would go on answering from what the old weights made of them.
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                increment_version(parameter)
