@@ -1,11 +1,14 @@
-"""The demo: its recipe is whole, its baseline counts the same tokens, it names runs."""
+"""The demo: whole recipes, a baseline that counts the same tokens, names of runs."""
 
 from dataclasses import replace
 
+import pytest
+
 from folio.data import tales
-from folio.stages.demo import _free_folder, demo_recipe, results, talk
+from folio.stages import demo
+from folio.stages.demo import SMOKE, TUNED, _free_folder, demo_recipe, results
 from folio.stages.pretrain import pretrain
-from folio.stages.use import load_run
+from tuned import make_parent
 
 
 def test_the_smoke_test_is_the_same_run_only_shorter():
@@ -13,6 +16,17 @@ def test_the_smoke_test_is_the_same_run_only_shorter():
     assert smoke.model == full.model
     assert smoke.seed == full.seed == 3
     assert smoke.train.steps < full.train.steps / 10
+
+
+@pytest.mark.parametrize("stage", TUNED)
+def test_every_stage_has_a_recipe_that_is_whole(stage, tmp_path):
+    parent = make_parent(tmp_path).folder
+    runs = dict.fromkeys(("pretrain", "sft", "reward"), parent)
+    full = demo.tuned_recipe(stage, runs, seed=3)
+    smoke = demo.tuned_recipe(stage, runs, 3, SMOKE)
+    assert full.seed == smoke.seed == 3
+    assert smoke.train.steps < full.train.steps / 10
+    assert full.name == stage
 
 
 def test_prompts_fit_the_world():
@@ -31,7 +45,7 @@ def test_a_new_run_never_takes_an_old_folder(tmp_path):
     assert _free_folder(tmp_path, "demo").name == "demo-3"
 
 
-def test_results_put_the_model_beside_counting(tmp_path, monkeypatch, capsys):
+def test_results_put_the_model_beside_counting(tmp_path):
     recipe = demo_recipe(smoke=True, seed=1)
     short = replace(recipe.train, steps=10)
     recipe = replace(recipe, train=short, data=replace(recipe.data, megabytes=0.3))
@@ -41,8 +55,3 @@ def test_results_put_the_model_beside_counting(tmp_path, monkeypatch, capsys):
     assert names[:4] == [f"{n}-gram, Kneser-Ney" for n in (2, 3, 4, 5)]
     assert bits[0] > bits[1] > bits[2] >= bits[3]
     assert bits[4] == round(run.read_info()["results"]["val_bits_per_byte"], 4)
-
-    typed = iter(["It was Friday, and", ""])  # an empty line ends the conversation
-    monkeypatch.setattr("builtins.input", lambda sign: next(typed))
-    talk(*load_run(run.folder, "cpu"))
-    assert "It was Friday, and" in capsys.readouterr().out

@@ -2,7 +2,8 @@
 
     conversations   messages | conversations (ShareGPT) | instruction, input, output
                     (Alpaca) | question, answer
-    preferences     prompt or instruction, with chosen and rejected
+    preferences     prompt or instruction, with chosen and rejected | question, with
+                    solutions that are judged (see `folio.data.solutions`)
     prompts         question, answer (GSM8K: `#### 42` at the end) | prompt, answer
 
 in .jsonl, .json (a list) or .parquet. The form is recognized from the fields of each
@@ -88,7 +89,15 @@ def read_pairs(path: str | Path, say: Say = print) -> list[Pair]:
 
     Those are left out, and `say` is told how many.
     """
-    pairs = _all(path, pair_of)
+    from folio.data.solutions import is_judged, solution_pairs  # which needs Pair
+
+    pairs = [
+        pair
+        for record in read_records(path)
+        for pair in (solution_pairs(record) if is_judged(record) else [pair_of(record)])
+    ]
+    if not pairs:
+        raise UserError(f"{path}: holds no preferences")
     kept = [pair for pair in pairs if pair.chosen != pair.rejected]
     if len(kept) < len(pairs):
         say(
