@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 
 import pytest
 
@@ -57,6 +58,20 @@ def test_the_page_shows_what_was_found():
     ):
         assert shown in page, shown
     assert page == render_sanity(FOUND, "rm")
+
+
+def test_the_charts_draw_these_numbers():
+    page = render_sanity(FOUND, "rm")
+    blocks = re.findall(r'<script type="application/json">(.*?)</script>', page)
+    lines = {
+        line["name"]: (line["x"], line["y"])
+        for block in blocks
+        for line in json.loads(block)["lines"]
+    }
+    assert lines["is right"] == ([0.6, 0.9], [0.5, 0.8])
+    assert lines["chosen by the model"] == ([0, 0.19], [0.5, 0.4])
+    assert lines["chosen by the truth"] == ([0, 0.19], [0.5, 0.9])
+    assert lines["score"] == ([0, 0.19], [0.1, 0.7])
 
 
 def test_what_is_not_known_is_left_out():
