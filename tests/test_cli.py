@@ -20,6 +20,7 @@ from helpers import (
     what_a_run_left,
     write_recipe,
 )
+from tuned import make_parent
 
 QUICK = ["--train.steps", 4, "--train.accumulate", 1]
 
@@ -343,3 +344,64 @@ def test_a_disk_that_is_full(capsys, home, limit):
         assert not [name for name in left if name.startswith("run")]
     command = ["pretrain", "tiny.toml", "--run", "run", "--resume", *QUICK]
     assert run_cli(capsys, *command)[0] == 0  # with space again
+
+
+# ---- stages after pretraining --------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory):
+    return make_parent(tmp_path_factory.mktemp("parent")).folder
+
+
+@pytest.fixture
+def tuned(parent, tmp_path, monkeypatch):
+    """A folder with a parent, and an empty recipe for whatever comes after it."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(parent, "parent")
+    (tmp_path / "recipe.toml").write_text("[train]\nsteps = 2\nbatch = 1\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["sft", "recipe.toml"], "parent: sft begins with a run that has learned"),
+        (["sft", "recipe.toml", "--parent", "nowhere"], "no such run"),
+        (["dpo", "recipe.toml", "--parent", "parent"], "data.examples = 0"),
+        (["grpo", "recipe.toml", "--parent", "parent", "--grpo.bta", "1"], "grpo.beta"),
+        (["ppo", "recipe.toml", "--parent", "parent", "--reward.model", "x"], "x"),
+        (["distill", "recipe.toml", "--parent", "parent"], "teacher: name the run"),
+        (["eval", "parent", "sanity"], "only a reward model has scores"),
+        (["eval", "parent", "answer"], "did you mean 'answers'"),
+        (["samples", "nowhere"], "nowhere"),
+    ],
+)
+def test_stages_say_in_a_line_what_they_need(capsys, tuned, arguments, words):
+    assert words in one_line(run_cli(capsys, *arguments))
+    assert not (tuned / "runs").exists() or not files_below(tuned / "runs")
+
+
+def test_a_stage_runs_by_its_verb_and_is_evaluated(capsys, tuned):
+    flags = ["--parent", "parent", "--run", "sft", "--data.tasks", '["sort"]']
+    flags += ["--data.val_examples", 2, "--answers.prompts", 0, "--train.device", "cpu"]
+    status, out, err = run_cli(capsys, "sft", "recipe.toml", *flags)
+    assert status == 0, err
+    assert "sft" in out
+    few = ["--count", 3, "--samples", 1, "--max-new-tokens", 4, "--tasks", "sort"]
+    status, out, err = run_cli(capsys, "eval", "sft", "answers", *few)
+    assert status == 0, err
+    assert "seen wordings" in out
+    assert json.loads((tuned / "sft/answers.json").read_text())["parts"]
+    status, out, _ = run_cli(capsys, "samples", "parent", "sft", "--prompt", "Sort 2 1")
+    assert status == 0
+    assert out.count("sft") >= 1
+
+
+def test_show_explains_any_stages_recipe(capsys, tuned):
+    arguments = ["show", "recipe.toml", "--stage", "grpo", "--parent", "parent"]
+    status, out, err = run_cli(capsys, *arguments)
+    assert status == 0, err
+    assert "[rollout]" in out
+    assert "# answers to each" in out
+    assert "# a run that gives weights" in out  # inherited fields are explained, too

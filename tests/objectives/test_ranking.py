@@ -43,7 +43,8 @@ def longhand(options: Ranking, scores: list[float], leads: list[float]) -> float
         (Ranking(), None),
         (Ranking(centring=0.0), None),
         (Ranking(label_smoothing=0.1), None),
-        (Ranking(label_smoothing=0.2, centring=0.5), [0.5, 0.0, 2.0]),
+        (Ranking(label_smoothing=0.2, centring=0.5, use_margins=True), [0.5, 0.0, 2.0]),
+        (Ranking(), [0.5, 0.0, 2.0]),  # known, and not asked for
         (Ranking("margin", margin=0.7), None),
     ],
 )
@@ -51,7 +52,7 @@ def test_loss_and_gradient_are_the_longhand(options, leads):
     model, batch = Table(rows=6, length=5), make_batch(leads)
     loss, metrics = options(model, batch)
     scores = [model.values[i, end].item() for i, end in enumerate(batch.ends)]
-    wanted = longhand(options, scores, leads or [0.0] * 3)
+    wanted = longhand(options, scores, leads if options.use_margins else [0.0] * 3)
     assert loss.item() == pytest.approx(wanted, rel=1e-12)
     assert len(model.calls) == 1
     wins = sum(scores[i] > scores[i + 1] for i in (0, 2, 4))

@@ -149,8 +149,8 @@ class Engine:
     def forget(self) -> None:
         """Remember no prompt: for when weights changed in a way that torch can't see.
 
-        Changes in place, as by a learner or `load_state_dict`, are seen by `step`; those
-        of torch's fused optimizers, called without a learner, are not.
+        Changes in place, as by a learner or `load_state_dict`, are seen by `step`;
+        those of torch's fused optimizers, called without a learner, are not.
         """
         with self._lock:
             self.scheduler.forget()

@@ -71,15 +71,16 @@ class Ranking:
     """The objective of a reward model, summed over pairs; denominator: pairs.
 
     batch: inputs (2P, T); ends (2P,), the place of END in inputs, where the model's
-    `values` (2P, T) are read; perhaps leads (P,), see `bradley_terry`, and positions
-    (2P, T) for models that look both ways. Differences leave the sum of two scores
-    free: `centring` holds it near 0 (Eisenstein et al. 2023, section 3).
+    `values` (2P, T) are read; leads (P,) with `use_margins`, see `bradley_terry`; and
+    positions (2P, T) for models that look both ways. Differences leave the sum of two
+    scores free: `centring` holds it near 0 (Eisenstein et al. 2023, section 3).
     """
 
     loss: Literal["bradley_terry", "margin"] = "bradley_terry"
     margin: float = 1.0  # of the loss "margin"
     label_smoothing: float = 0.0
     centring: float = 0.01
+    use_margins: bool = False  # the winner of a pair is to lead by the pair's margin
 
     def __post_init__(self) -> None:
         if self.loss not in ("bradley_terry", "margin"):
@@ -95,6 +96,11 @@ class Ranking:
                 f"label_smoothing = {self.label_smoothing}: it belongs to the loss "
                 'bradley_terry; set it to 0, or loss = "bradley_terry"'
             )
+        if self.use_margins and self.loss == "margin":
+            raise UserError(
+                "use_margins: the loss margin has one margin for all pairs; leave it "
+                'out, or loss = "bradley_terry"'
+            )
         if not self.centring >= 0:
             raise UserError(f"centring = {self.centring}: must be 0 or more")
 
@@ -104,7 +110,8 @@ class Ranking:
         output = respond(model, batch)
         scores = output.values.gather(1, batch.ends[:, None])[:, 0]
         chosen, rejected = pairs(scores)
-        ranking = self.rank(chosen, rejected, batch.get("leads", 0.0)).sum()
+        lead = batch.leads if self.use_margins else 0.0
+        ranking = self.rank(chosen, rejected, lead).sum()
         centre = (chosen + rejected).square().sum()
         metrics = {
             "ranking_loss": ranking,
