@@ -369,7 +369,10 @@ def tuned(parent, tmp_path, monkeypatch):
         (["sft", "recipe.toml"], "parent: sft begins with a run that has learned"),
         (["sft", "recipe.toml", "--parent", "nowhere"], "no such run"),
         (["dpo", "recipe.toml", "--parent", "parent"], "data.examples = 0"),
-        (["grpo", "recipe.toml", "--parent", "parent", "--grpo.bta", "1"], "grpo.beta"),
+        (
+            ["grpo", "recipe.toml", "--parent", "parent", "--grpo.bta", "1"],
+            "did you mean 'beta'",
+        ),
         (["ppo", "recipe.toml", "--parent", "parent", "--reward.model", "x"], "x"),
         (["distill", "recipe.toml", "--parent", "parent"], "teacher: name the run"),
         (["eval", "parent", "sanity"], "only a reward model has scores"),
