@@ -56,12 +56,13 @@ OWN = {
 }
 
 
-def make_parent(folder: Path) -> Run:
+def make_parent(folder: Path, name: str = "parent", seed: int = 1) -> Run:
     """A model of some thousand weights, which has seen all that is asked of it."""
     text = folder / "text.txt"
     said = "".join(f"Sort 7 3 9, please. {style.format('3 7 9')} " for style in STYLES)
     text.write_text(said * 60, encoding="utf-8")
     recipe = {
+        "seed": seed,
         "tokenizer": {"kind": "bpe", "vocab_size": 300},
         "data": {"path": str(text)},
         "model": {"max_seq_len": 192, "d_model": 16, "n_layers": 1, "n_heads": 2},
@@ -69,7 +70,7 @@ def make_parent(folder: Path) -> Run:
         "train": {"steps": 6, "batch": 2, "eval_every": 6, "device": "cpu"},
         "sample": {"every": 0},
     }
-    return pretrain(build(PretrainRecipe, recipe), folder / "parent", say=silent)
+    return pretrain(build(PretrainRecipe, recipe), folder / name, say=silent)
 
 
 def recipe_of(stage: str, parent: Path, embedded: bool = True, **changes):
@@ -77,7 +78,7 @@ def recipe_of(stage: str, parent: Path, embedded: bool = True, **changes):
     values = merge(COMMON, EMBEDDED if embedded else {})
     values = merge(merge(values, OWN[stage] if embedded else {}), changes)
     if stage == "distill":
-        values.setdefault("teacher", str(parent))
+        values.setdefault("teacher", str(parent.with_name("teacher")))
     values["parent"] = str(parent)
     return build(STAGES[stage][0], with_parent(values))
 

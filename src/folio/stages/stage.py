@@ -147,14 +147,16 @@ def learn(parts: Parts, sinks: list[Sink]) -> None:
             log = hooks.LogMetrics(
                 sinks, clock, parts.recipe.log.every, steps, parts.unit
             )
+            evaluation = evaluation_hook(parts, sinks, clock)
             if parts.learner.step == 0:
-                for hook in parts.watch:
+                before = evaluation if parts.recipe.parent else []
+                for hook in [*before, *parts.watch]:
                     hook(parts.learner, {})
             beside = [
                 *parts.first,
                 log,
                 hooks.agree(stop),
-                *evaluation_hook(parts, sinks, clock),
+                *evaluation,
                 *parts.watch,
                 saving_hook(parts, clock, stop),
                 log.resume_clock,
