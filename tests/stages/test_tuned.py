@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from folio.config import UserError
+from folio.evals.answers import Answer
 from folio.model.store import is_scorer, load_model, load_scorer
-from folio.stages import held_out
+from folio.stages import held_out, rejection
 from folio.stages.parent import load_decoder
+from folio.stages.tuning import ChatsRecipe
 from folio.training import hooks
 from folio.training.signals import Interrupted
 from folio.training.snapshot import newest_snapshot
@@ -169,6 +171,28 @@ def test_pairs_are_made_of_the_parents_own_answers(parent, tmp_path):
     pairs = [json.loads(line) for line in lines]
     assert all(pair["margin"] > 0 for pair in pairs)
     assert run.read_info()["data"]["train_pairs"] == 4 + len(pairs)
+
+
+def test_a_model_learns_from_its_own_best_answers(parent, tmp_path, monkeypatch):
+    """Judged by a reward model or by the truth; here by which answer is the longest."""
+    monkeypatch.setattr(
+        rejection, "tales_score", lambda prompt, text, finished: len(text)
+    )
+    told = [Answer("a" * n, n != 5) for n in (2, 5, 4, 1)]
+    monkeypatch.setattr(
+        rejection,
+        "respond_with",
+        lambda *args, **kw: lambda prompts, sampling, n: [told] * len(prompts),
+    )
+    data = {"rejection": 5, "samples": 4, "val_examples": 4, "tasks": ["sort"]}
+    run = run_of("sft", parent, tmp_path / "run", data=data)
+    lines = (run.folder / "conversations.jsonl").read_text().splitlines()
+    talks = [json.loads(line)["messages"] for line in lines]
+    assert [talk[-1]["content"] for talk in talks] == ["aaaa"] * 5
+    assert run.read_info()["data"]["train_conversations"] == 5
+    said = "nobody knows what answers"
+    with pytest.raises(UserError, match=said):
+        rejection.worth_of(ChatsRecipe(path="x.jsonl", rejection=1), None, "cpu", print)
 
 
 def test_a_reward_model_is_a_reward_and_a_critics_beginning(parent, tmp_path):

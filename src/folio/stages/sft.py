@@ -18,8 +18,9 @@ from folio.objectives.next_token import next_token
 from folio.stages.assemble import Parts, Say, make_learner
 from folio.stages.evaluate import last_exchange
 from folio.stages.held_out import answers_measure, exam_of
+from folio.stages.rejection import BEST, prepare_sft
 from folio.stages.stage import run_stage
-from folio.stages.tuned import dealt, prepare_tuned, read_parts
+from folio.stages.tuned import dealt, read_parts
 from folio.stages.tuning import ChatsRecipe, SFTRecipe
 from folio.stages.watch import expert_hooks
 from folio.text.tokenizer import Tokenizer
@@ -33,7 +34,7 @@ def sft(
     return run_stage(
         recipe,
         folder,
-        partial(prepare_tuned, recipe),
+        partial(prepare_sft, recipe),
         partial(assemble_sft, recipe),
         resume=resume,
         say=say,
@@ -44,6 +45,8 @@ def assemble_sft(recipe: SFTRecipe, run: Run, tokenizer: Tokenizer, say: Say) ->
     """Packed conversations; the loss on held-out ones, and answers to prompts."""
     data = recipe.data
     train, val = chats(data, recipe.seed, say)
+    if data.rejection:
+        train = read_conversations(run.folder / BEST)
     learner = make_learner(recipe, tokenizer.vocab_size)
     stream = chat_stream(train, tokenizer, recipe, say)
     batches = chats_once(

@@ -38,15 +38,19 @@ def read_parts(
     data: RecordsRecipe, read: Callable[[str], Sequence[T]], say: Say
 ) -> tuple[list[T], list[T]]:
     """A file's training and held-out records."""
-    names = ("train", "validation", "test")
-    shares = {n: s for n, s in zip(names, data.split, strict=True) if s > 0}
     try:
-        parts = divide(read(data.path), shares)
+        parts = divide(read(data.path), shares_of(data))
     except UserError as error:
         raise UserError(f"{data.path}: {error}") from None
     train, val = parts["train"], parts["validation"]
     say(f"{data.path}: {len(train):,} records to learn from, {len(val):,} held out")
     return train, val
+
+
+def shares_of(data: RecordsRecipe) -> dict[str, float]:
+    """The parts of a file; a test part only if it is to have a share."""
+    names = ("train", "validation", "test")
+    return {n: s for n, s in zip(names, data.split, strict=True) if s > 0}
 
 
 def frozen(parent: str, device: str) -> Decoder:

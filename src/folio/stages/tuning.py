@@ -48,6 +48,11 @@ class ChatsRecipe(RecordsRecipe):
     overlong: Literal["truncate", "drop"] = "truncate"
     loss_on_prompt: bool = False
     curriculum: float = 0.0  # share of the first epoch that goes from short to long
+    rejection: int = 0  # prompts that the parent answers; its best answers are learned
+    judge: str | None = None  # a reward model that says which; none: the known truth
+    samples: int = 8  # answers to each of those prompts
+    temperature: float = 1.0  # of the answers
+    max_new_tokens: int = 40  # of each
 
 
 @dataclass(frozen=True)
