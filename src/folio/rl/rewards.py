@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from folio.config import UserError
-from folio.data.records import Prompt
+from folio.data.records import Prompt, Say
 from folio.data.rows import encode, make_row, pad_id
 from folio.data.verifiers import Verifier, verify
 from folio.model.scorer import Scorer
@@ -52,7 +52,8 @@ class ModelReward:
     ranks, so all of them must ask together.
 
     Batches hold texts of like length; padding changes nothing. The model is left as it
-    was, without gradients.
+    was, without gradients. A text that is longer than its context loses its beginning;
+    `say` is told of the first.
     """
 
     def __init__(
@@ -61,11 +62,13 @@ class ModelReward:
         tokenizer: Tokenizer,
         penalty: float = 1.0,
         max_batch: int = 64,
+        say: Say = print,
     ):
         if not 0 <= penalty < math.inf:
             raise UserError(f"penalty = {penalty}: must be 0 or more")
         self.scorer, self.tokenizer = scorer, tokenizer
         self.penalty, self.max_batch = penalty, max_batch
+        self.say, self.told = say, False
 
     def __call__(
         self, prompts: Sequence[Prompt], texts: Sequence[str], finished: Sequence[bool]
@@ -86,7 +89,14 @@ class ModelReward:
         """The conversation up to the END of the response, its newest part if long."""
         said = [*prompt.messages, {"role": "assistant", "content": text}]
         ids = make_row(*encode(said, self.tokenizer, prompt.where)).ids.tolist()
-        return ids[-self.scorer.shape.max_seq_len :]
+        limit = self.scorer.shape.max_seq_len
+        if len(ids) > limit and not self.told:
+            self.told = True
+            self.say(
+                f"the reward model reads {limit} tokens: texts of more, such as one of"
+                f" {len(ids)}, lose their beginning"
+            )
+        return ids[-limit:]
 
     def _calibrated(self, rows: Sequence[Sequence[int]]) -> Tensor:
         by_length = sorted(range(len(rows)), key=lambda i: len(rows[i]))

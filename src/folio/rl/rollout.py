@@ -9,18 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from folio.config import UserError
-from folio.data.prompts import Asked
 from folio.data.records import Prompt
-from folio.data.rows import Row, pad_id, padded
-from folio.infer.engine import Engine
-from folio.infer.request import Completion, Request
-from folio.infer.sampling import Sampling
-from folio.model.decoder import Decoder
+from folio.data.rows import Row, padded
 from folio.rl.kl import policy_kl
-from folio.text.tokenizer import Tokenizer
 
 
 class Response(NamedTuple):
@@ -80,6 +73,18 @@ class Rollout:
         return policy_kl(self.old_logprobs, self.reference_logprobs, self.weights)
 
     @property
+    def tensors(self) -> dict[str, Tensor]:
+        """What batches have of every rollout, whatever its baseline."""
+        found = {
+            "inputs": self.inputs,
+            "targets": self.targets,
+            "old_logprobs": self.old_logprobs,
+        }
+        if self.reference_logprobs is not None:
+            found["reference_logprobs"] = self.reference_logprobs
+        return found
+
+    @property
     def sampler_difference(self) -> float:
         """The largest |sampler's - scored| log-prob: rounding, or something is wrong.
 
@@ -129,86 +134,3 @@ def ends_of(weights: Tensor) -> Tensor:
     tensor([3, 1])
     """
     return (torch.arange(1, weights.shape[1] + 1) * (weights != 0)).amax(1)
-
-
-class Sampler:
-    """Responses to prompts, `group` to each, from the policy as it is at that moment.
-
-    Chances depend on the seed and the prompt's place in the training, so they are the
-    same for any number of ranks, and after resuming. Only the temperature may differ
-    from plain sampling: a token that a cut makes impossible or likelier has another
-    probability than the policy gives it, and every ratio would be biased.
-    """
-
-    def __init__(
-        self,
-        policy: Decoder,
-        tokenizer: Tokenizer,
-        sampling: Sampling,
-        group: int,
-        seed: int,
-        max_batch: int = 128,
-    ):
-        check_sampling(sampling)
-        self.engine = Engine(policy, tokenizer, max_batch=max_batch)
-        self.sampling, self.group, self.seed = sampling, group, seed
-        self.pad = pad_id(tokenizer)
-
-    def __call__(
-        self, asked: Sequence[Asked], max_new_tokens: int
-    ) -> list[list[Completion]]:
-        """Completions, by prompt; `text` and `ids` have nothing after END."""
-        handles = []
-        try:
-            for ask in asked:
-                seed = (self.seed << 40) + ask.place
-                handles.append(
-                    self.engine.submit(
-                        Request(
-                            ask.ids, max_new_tokens, self.sampling, seed, self.group
-                        )
-                    )
-                )
-            found = [handle.result() for handle in handles]
-        finally:
-            for handle in handles:
-                handle.cancel()
-        for completions in found:
-            for completion in completions:
-                if completion.error is not None:
-                    raise RuntimeError(f"rollout: {completion.error}")
-        return found
-
-
-def check_sampling(sampling: Sampling) -> None:
-    """Raise a UserError unless log-probs of the samples are those of the policy."""
-    if sampling.temperature == 0:
-        raise UserError(
-            "temperature = 0: greedy responses are all alike and nothing is learned"
-            " from them; sample at 1.0"
-        )
-    plain = Sampling(sampling.temperature)
-    for name in ("top_k", "top_p", "min_p", "repetition_penalty"):
-        value = getattr(sampling, name)
-        if value != getattr(plain, name):
-            raise UserError(
-                f"{name} = {value}: reinforcement learning samples from the policy"
-                " itself; cut or penalized, ratios and KL are biased; leave it out"
-            )
-
-
-def check_no_dropout(model: nn.Module) -> None:
-    """Raise a UserError where the ratio of new to old would measure dropout.
-
-    Old log-probs are without it. With it in training, the ratio is not 1 before the
-    first step, and the clip throws tokens away by chance.
-    """
-    for name, module in model.named_modules():
-        share = getattr(module, "dropout", None)
-        if isinstance(module, nn.Dropout):
-            share = module.p
-        if isinstance(share, float) and share > 0:
-            raise UserError(
-                f"dropout = {share} ({name}): ratios would measure dropout; load the"
-                " model with dropout = 0"
-            )

@@ -18,25 +18,19 @@ from folio.config import UserError
 from folio.data.batch import Batch
 from folio.data.order import check_state
 from folio.data.prompts import PromptStream
+from folio.data.rows import pad_id
 from folio.data.shuffle import key_of, shuffled
-from folio.data.verifiers import Verifier, verify
+from folio.data.verifiers import Verifier
 from folio.infer.sampling import Sampling
 from folio.model.decoder import Decoder
 from folio.model.scorer import ActorCritic
 from folio.objectives.logprobs import largest_ratio
-from folio.rl.advantage import dead_groups
-from folio.rl.baseline import Baseline, Lesson
+from folio.rl.baseline import Baseline
 from folio.rl.control import RolloutLength
-from folio.rl.ranks import filled_by_ranks, of_all_ranks
-from folio.rl.rewards import Reward, judge
-from folio.rl.rollout import (
-    Response,
-    Rollout,
-    Sampler,
-    as_rows,
-    check_no_dropout,
-    ends_of,
-)
+from folio.rl.ranks import filled_by_ranks
+from folio.rl.rewards import Reward
+from folio.rl.rollout import Response, Rollout, as_rows, ends_of
+from folio.rl.sampler import Sampler
 from folio.runtime import world_size
 
 PLAIN = Sampling()
@@ -115,17 +109,23 @@ class Rollouts:
             fixed = max_new_tokens
             max_new_tokens = RolloutLength(fixed, fixed, fixed, target=1.0)
         self.model, self.reference, self.autocast = model, reference, autocast
-        self.prompts, self.reward, self.gold = prompts, reward, gold
+        self.prompts, self.temperature = prompts, sampling.temperature
         self.baseline, self.options, self.length = baseline, options, max_new_tokens
-        self.temperature = sampling.temperature
         self.sampler = Sampler(
-            policy, prompts.tokenizer, sampling, options.group, options.seed, max_batch
+            policy,
+            prompts,
+            reward,
+            group=options.group,
+            sampling=sampling,
+            gold=gold,
+            seed=options.seed,
+            max_batch=max_batch,
         )
         self.number = 0  # rollouts so far
         self.updates = 0  # of the newest one
         self.metrics: dict[str, float] = {}
         self.rollout: Rollout | None = None
-        self.lesson: Lesson | None = None
+        self._tensors: dict[str, Tensor] = {}  # of the rollout, as batches have them
         self._left: deque[Tensor] = deque()  # rows of each batch to come
         self._check(policy)
 
@@ -243,98 +243,33 @@ class Rollouts:
     def _begin(self) -> None:
         """Sample, judge, score; steer what is steered; lay out the batches."""
         start, cap = time.perf_counter(), self.length.tokens
-        drawn, kept, rounds = self._draw()
-        rollout = self._score(kept)
+        drawn = self.sampler.draw(self.length, self.options.redraw)
+        rollout = self._score(drawn.kept)
         lesson = self.baseline.lesson(rollout)
         if rollout.kl is not None:
             self.length.update(rollout.kl[0])
-        self.rollout, self.lesson, self.updates = rollout, lesson, 0
+        self.rollout, self.updates = rollout, 0
+        self._tensors = rollout.tensors | lesson.tensors
         for epoch in range(self.options.epochs):
             for part in self._parts(epoch):  # (accumulate, world, rows)
                 if rollout.learned[part.flatten()].any():
                     self._left.extend(part[:, self.prompts.rank])
         self.number += 1
         seconds = time.perf_counter() - start
+        tokens = sum(len(response.ids) for response in drawn.everything)
         self.metrics = {
-            **about_responses(drawn),
+            **about_responses(drawn.everything),
             **about_rollout(rollout),
             **lesson.metrics,
-            "redrawn": float(rounds),
+            "redrawn": float(drawn.rounds),
             "max_new_tokens": float(cap),
             "rollout_seconds": seconds,
-            "rollout_tokens_per_second": sum(len(r.ids) for r in drawn) / seconds,
+            "rollout_tokens_per_second": tokens / seconds,
         }
-
-    def _draw(self) -> tuple[list[Response], list[Response], int]:
-        """All responses, those to learn from, and the rounds that were drawn again.
-
-        Dynamic sampling (Yu et al. 2025): a live group of a new round takes the place
-        of a dead one. What no round could fill stays dead.
-        """
-        drawn = kept = self._round()
-        rounds, size = 0, self.options.group
-        dead = self._dead(kept)
-        while dead and rounds < self.options.redraw:
-            rounds += 1
-            new = self._round()
-            drawn = drawn + new
-            not_live = self._dead(new)
-            for group in range(len(new) // size):
-                if dead and group not in not_live:
-                    place, kept = dead.pop(0) * size, list(kept)
-                    kept[place : place + size] = new[group * size : (group + 1) * size]
-        return drawn, kept, rounds
-
-    def _dead(self, responses: Sequence[Response]) -> list[int]:
-        """Which groups teach nothing."""
-        if self.options.redraw == 0:
-            return []
-        rewards = torch.tensor([r.reward for r in responses])
-        counts = self.length.counts(torch.tensor([r.finished for r in responses]))
-        dead = dead_groups(rewards, self.options.group, counts)
-        return dead.nonzero().flatten().tolist()
-
-    def _round(self) -> list[Response]:
-        """Responses to the next prompts, of all ranks, in the order of the prompts."""
-        asked = next(self.prompts)
-        drawn = [
-            (ask, completion)
-            for ask, completions in zip(
-                asked, self.sampler(asked, self.length.tokens), strict=True
-            )
-            for completion in completions
-        ]
-        prompts = [ask.prompt for ask, _ in drawn]
-        texts = [completion.text for _, completion in drawn]
-        finished = [completion.finish == "stop" for _, completion in drawn]
-        rewards, parts = judge(self.reward, prompts, texts, finished)
-        measures = {f"reward_{name}": part.tolist() for name, part in parts.items()}
-        if self.gold is not None:
-            measures["gold"] = [
-                verify(self.gold, *said)
-                for said in zip(prompts, texts, finished, strict=True)
-            ]
-        return of_all_ranks(
-            [
-                Response(
-                    ask.prompt,
-                    ask.ids,
-                    completion.ids,
-                    completion.logprobs,
-                    completion.text,
-                    finished[i],
-                    reward,
-                    {name: values[i] for name, values in measures.items()},
-                )
-                for i, ((ask, completion), reward) in enumerate(
-                    zip(drawn, rewards.tolist(), strict=True)
-                )
-            ]
-        )
 
     def _score(self, responses: Sequence[Response]) -> Rollout:
         """Log-probs and values by the forward of the training, without dropout."""
-        rows = as_rows(responses, self.sampler.pad)
+        rows = as_rows(responses, pad_id(self.prompts.tokenizer))
         old, values = self._read(self.model, *rows[:3])
         reference = None
         if self.reference is not None:
@@ -400,20 +335,12 @@ class Rollouts:
 
     def _batch(self, rows: Tensor) -> Batch:
         """These rows of the rollout, as wide as the longest of them."""
-        rollout = self.rollout
-        width = int(ends_of(rollout.weights[rows]).max())
-        weights, denominator = self.baseline.weigh(rollout.learned[rows, :width])
-        tensors = {
-            "inputs": rollout.inputs,
-            "targets": rollout.targets,
-            "old_logprobs": rollout.old_logprobs,
-            **self.lesson.tensors,
-        }
-        if rollout.reference_logprobs is not None:
-            tensors["reference_logprobs"] = rollout.reference_logprobs
+        width = int(ends_of(self.rollout.weights[rows]).max())
+        mask = self.rollout.learned[rows, :width]
+        weights, denominator = self.baseline.weigh(mask)
         cut = {
             name: x[rows, :width] if x.ndim > 1 else x[rows]
-            for name, x in tensors.items()
+            for name, x in self._tensors.items()
         }
         return Batch(denominator, weights=weights, **cut)
 
@@ -442,3 +369,20 @@ def about_rollout(rollout: Rollout) -> dict[str, float]:
     if rollout.kl is not None:
         found["kl_sequence"], found["kl_token"] = rollout.kl
     return found
+
+
+def check_no_dropout(model: nn.Module) -> None:
+    """Raise a UserError where the ratio of new to old would measure dropout.
+
+    Old log-probs are without it. With it in training, the ratio is not 1 before the
+    first step, and the clip throws tokens away by chance.
+    """
+    for name, module in model.named_modules():
+        share = getattr(module, "dropout", None)
+        if isinstance(module, nn.Dropout):
+            share = module.p
+        if isinstance(share, float) and share > 0:
+            raise UserError(
+                f"dropout = {share} ({name}): ratios would measure dropout; load the"
+                " model with dropout = 0"
+            )
