@@ -19,7 +19,7 @@ from folio.config import UserError
 from folio.viz.attention import cells, ramp_legend
 from folio.viz.folder import read_object
 from folio.viz.markup import Markup, join, tag
-from folio.viz.names import layer_name
+from folio.viz.names import part_name
 from folio.viz.svg import CHARACTER, FONT, label
 
 HIGH, GAP = 96, 10  # of one map, and between two
@@ -82,7 +82,7 @@ def load_maps(loads: Mapping[str, Load], *, width: int = 920) -> Markup:
             place = (x, top, across - GAP, HIGH)
             body.append(_map(load.shares[:, column].T, *place))
             if not row:
-                body.append(label(layer_name(layer), x + across / 2, 13, "middle"))
+                body.append(label(part_name(layer), x + across / 2, 13, "middle"))
     return tag(
         "svg",
         tag("title", "load of the experts over time"),

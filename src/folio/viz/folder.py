@@ -16,7 +16,7 @@ from typing import Any
 from folio.config import UserError, read_toml
 
 # What every row of the log may have; any other number gets a small chart of its own.
-CLOCKS = ("step", "seconds", "tokens")
+CLOCKS = ("step", "seconds", "tokens", "pairs")
 KNOWN = frozenset(
     {
         *CLOCKS,
@@ -24,6 +24,7 @@ KNOWN = frozenset(
         "lr",
         "grad_norm",
         "tokens_per_second",
+        "pairs_per_second",
         "val_loss",
         "val_perplexity",
         "val_bits_per_byte",
@@ -52,10 +53,15 @@ class Run:
         ]
         return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
 
+    def number_keys(self) -> list[str]:
+        """All numbers in the log, in the order in which they first appear."""
+        rows = self.rows
+        keys = (key for row in rows for key in row if is_number(row[key]))
+        return list(dict.fromkeys(keys))
+
     def extra_keys(self) -> list[str]:
         """Numbers in the log that this package has no special drawing for."""
-        keys = {key for row in self.rows for key in row if is_number(row[key])}
-        return sorted(keys - KNOWN)
+        return sorted(set(self.number_keys()) - KNOWN)
 
     def get(self, *keys: str) -> Any:
         """`run.info["data"]["name"]`, or None where any part is missing."""
@@ -75,20 +81,30 @@ class Run:
         finite = [
             pair for pair in zip(losses, steps, strict=True) if pair[0] < math.inf
         ]
+        measured = [row for row in self.rows if any(map(is_held_out, row))]
         if finite:
-            best = min(finite)[1]
-            numbers["best_step"] = best
-            for row in self.rows:
-                if row["step"] == best and "val_loss" in row:
-                    numbers |= {k: v for k, v in row.items() if k.startswith("val_")}
-        for clock in ("seconds", "tokens"):
-            numbers[clock] = self.last(clock)
-        numbers["loss"] = self.last("loss")
+            best = numbers["best_step"] = min(finite)[1]
+            measured = [
+                row for row in measured if row["step"] == best and "val_loss" in row
+            ]
+        for row in measured[-1:]:
+            numbers |= {k: v for k, v in row.items() if is_held_out(k)}
+        for key in ("seconds", "tokens", "pairs", "loss", "reward", "kl_sequence"):
+            numbers[key] = self.last(key)
         numbers["parameters"] = self.get("parameters", "total")
         if self.get("step") is not None:
             numbers["step"] = self.get("step")
         recorded = self.get("results")
         return numbers | (recorded if isinstance(recorded, dict) else {})
+
+
+def is_held_out(key: str) -> bool:
+    """Whether a quantity is measured on what is never trained on.
+
+    >>> is_held_out("val_loss"), is_held_out("sampled_gold"), is_held_out("gold")
+    (True, True, False)
+    """
+    return key.startswith(("val_", "greedy_", "sampled_"))
 
 
 def is_number(value: Any) -> bool:

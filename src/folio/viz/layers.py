@@ -22,6 +22,11 @@ def layer_keys(keys: list[str], family: str) -> list[str]:
     return sorted(own, key=lambda key: [int(n) for n in re.findall(r"\d+", key)])
 
 
+def is_layered(run: Run, family: str) -> bool:
+    """Whether the parts of a family are layers, and not tasks or kinds."""
+    return any(key.startswith(f"{family}.blocks.") for key in run.extra_keys())
+
+
 def layer_chart(run: Run, family: str) -> Markup:
     """A line for each layer, smoothed, over the steps of the run."""
     lines, remarks = [], set()

@@ -124,12 +124,13 @@ def chart(
     switches: Sequence[Sequence[str]] = (),
     small: bool = False,
     link: str | None = None,
+    legend: Sequence[tuple[str, str]] = (),
 ) -> Markup:
     """A chart with its title, its switches and a read-out under the pointer.
 
     Large charts are drawn twice, wide and narrow, and the style sheet shows the one
     that fits, so that letters stay readable on a phone. Charts with the same `link`
-    move together.
+    move together. `legend` says what is what: (color, name) each.
     """
     head = tag(
         "div",
@@ -137,9 +138,11 @@ def chart(
         *(_switch(f"{key}-{n}", names) for n, names in enumerate(switches)),
         class_="chart-head",
     )
+    names = tag("p", *(swatch(*one) for one in legend), class_="legend")
     drawn = [_view(view, title, small, link) for view in views]
     note = tag("figcaption", caption) if caption else None
-    return tag("figure", head, *drawn, note, class_="chart small" if small else "chart")
+    parts = [head, names if legend else None, *drawn, note]
+    return tag("figure", *parts, class_="chart small" if small else "chart")
 
 
 def _switch(key: str, names: Sequence[str]) -> Markup:

@@ -11,8 +11,9 @@ from folio.files import write_atomically
 from folio.viz.attention import attention_view, read_attention
 from folio.viz.experts import MEANING, load_view, read_load
 from folio.viz.folder import Run, read_run
-from folio.viz.layers import layer_chart
+from folio.viz.layers import is_layered, layer_chart
 from folio.viz.markup import Markup, join, tag
+from folio.viz.names import readable, title_of
 from folio.viz.numerals import compact, digits, duration, plain
 from folio.viz.page import (
     Section,
@@ -26,9 +27,20 @@ from folio.viz.page import (
     page,
     table,
 )
+from folio.viz.panels import Family, constants, family_chart, is_steady
 from folio.viz.samples import group, prompt_title, sample_strip
 from folio.viz.svg import Series, smoothed
 from folio.viz.tokens import read_tokens, token_lengths, token_strip, token_summary
+from folio.viz.tuned import (
+    AFTER,
+    BEFORE,
+    LOSSES,
+    claimed_keys,
+    stage_of,
+    tuned_numbers,
+    tuned_sections,
+    tuned_summary,
+)
 
 
 def write_report(run: str | Path) -> Path:
@@ -43,7 +55,9 @@ def write_report(run: str | Path) -> Path:
 def render_report(run: Run) -> str:
     """The page as a string; the same run gives the same string."""
     sections = [
+        *tuned_sections(run, BEFORE),
         _curves(run),
+        *tuned_sections(run, AFTER),
         _samples(run),
         _tokens(run),
         _attention(run),
@@ -70,20 +84,27 @@ def _eyebrow(run: Run) -> str:
 
 def summary(run: Run) -> str:
     """The run in a sentence, as far as its files tell."""
-    results = run.results()
-    size, data = results.get("parameters"), run.get("data", "name")
-    tokens, seconds = results.get("tokens"), results.get("seconds")
-    text = f"{compact(size)} parameters" if size else "A model"
-    text += f" trained on {data}" if data else " trained"
-    text += f" for {results['step']:,} steps"
-    text += f", {compact(tokens)} tokens" if tokens else ""
+    stage, seconds = stage_of(run), run.results().get("seconds")
+    text = tuned_summary(run, stage) if stage else _pretrained(run)
     text += f", in {duration(seconds)}" if seconds else ""
     machine = run.get("machine")
     return text + (f", on {machine}." if machine else ".")
 
 
+def _pretrained(run: Run) -> str:
+    results = run.results()
+    size, data = results.get("parameters"), run.get("data", "name")
+    text = f"{compact(size)} parameters" if size else "A model"
+    text += f" trained on {data}" if data else " trained"
+    text += f" for {results['step']:,} steps"
+    tokens = results.get("tokens")
+    return text + (f", {compact(tokens)} tokens" if tokens else "")
+
+
 def headline_numbers(run: Run) -> list[tuple[str, str, str]]:
-    """Name, value and remark of the four or five numbers on top."""
+    """Name, value and remark of the five or six numbers on top."""
+    if stage := stage_of(run):
+        return tuned_numbers(run, stage)
     results = run.results()
     numbers = []
     if (loss := results.get("val_loss")) is not None:
@@ -111,23 +132,48 @@ def headline_numbers(run: Run) -> list[tuple[str, str, str]]:
 
 
 def _curves(run: Run) -> Section:
+    claimed = claimed_keys(run)
+    extra = [key for key in run.extra_keys() if key not in claimed]
+    extra = [key for key in extra if not _repeats_loss(run, key)]
+    single = [key for key in extra if "." not in key]
+    steady = [
+        key for key in single if len(y := run.column(key)[1]) > 1 and is_steady(y)
+    ]
+    charts = [_small_chart(run, *spec) for spec in SMALL if spec[0] not in claimed]
+    for key in single:
+        if key not in steady:
+            title = title_of(readable(key))
+            charts.append(_small_chart(run, key, title, "", "other"))
+    small = tag("div", *(c for c in charts if c), class_="charts")
+    families = dict.fromkeys(key.split(".")[0] for key in extra if "." in key)
+    parts = [_by_part(run, family) for family in families]
+    body = join([_loss_chart(run), small, *parts, constants(run, steady)])
+    return Section("curves", "Learning", body, _meaning_of_loss(run))
+
+
+def _meaning_of_loss(run: Run) -> str:
+    if stage := stage_of(run):
+        return LOSSES[stage]
     guess = run.get("tokenizer", "vocab_size")
     lead = "Loss is the surprise at the next token, in nats; lower is better."
     if isinstance(guess, int) and guess > 1:
         even = math.log(guess)
         lead += f" Guessing evenly among all {guess:,} tokens would score {even:.2f}."
-    charts = [_small_chart(run, *spec) for spec in SMALL]
-    extra = run.extra_keys()
-    for key in extra:
-        if "." not in key:
-            title = key.replace("_", " ").capitalize()
-            charts.append(_small_chart(run, key, title, "", "other"))
-    small = tag("div", *(c for c in charts if c), class_="charts")
-    families = dict.fromkeys(key.split(".")[0] for key in extra if "." in key)
-    layered = [layer_chart(run, family) for family in families]
-    return Section(
-        "curves", "Learning", join([_loss_chart(run), small, *layered]), lead
-    )
+    return lead
+
+
+def _repeats_loss(run: Run, key: str) -> bool:
+    """Whether it is the loss by another name, as the only part of a sum is."""
+    whole = "val_loss" if key.startswith("val_") else "loss"
+    return run.column(key) == run.column(whole)
+
+
+def _by_part(run: Run, family: str) -> Markup | None:
+    """Layers over each other, or the parts of anything else."""
+    if is_layered(run, family):
+        return layer_chart(run, family)
+    title = title_of(readable(family)) + ", part by part"
+    return family_chart(run, Family(title, {"": family}))
 
 
 def _loss_chart(run: Run) -> Markup | None:
@@ -163,6 +209,7 @@ SMALL = [
     ("lr", "Learning rate", "", "rate"),
     ("grad_norm", "Gradient norm", "before clipping", "gradient"),
     ("tokens_per_second", "Tokens per second", "", "speed"),
+    ("pairs_per_second", "Pairs per second", "", "speed"),
 ]
 
 
