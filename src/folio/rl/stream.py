@@ -250,8 +250,9 @@ class Rollouts:
             self.length.update(rollout.kl[0])
         self.rollout, self.updates = rollout, 0
         self._tensors = rollout.tensors | lesson.tensors
+        widths = ends_of(rollout.weights)
         for epoch in range(self.options.epochs):
-            for part in self._parts(epoch):  # (accumulate, world, rows)
+            for part in self._parts(epoch, widths):  # (accumulate, world, rows)
                 if rollout.learned[part.flatten()].any():
                     self._left.extend(part[:, self.prompts.rank])
         self.number += 1
@@ -307,7 +308,8 @@ class Rollouts:
         widths, was_training = ends_of(weights), model.training
         model.eval()
         try:
-            for share in self._parts(0)[:, :, self.prompts.rank].flatten(0, 1):
+            parts = self._parts(0, widths)[:, :, self.prompts.rank]
+            for share in parts.flatten(0, 1):
                 here = share, slice(int(widths[share].max()))
                 with self.autocast():
                     output = model(
@@ -324,14 +326,19 @@ class Rollouts:
         logprobs = filled_by_ranks(logprobs).cpu()
         return logprobs, None if values is None else filled_by_ranks(values).cpu()
 
-    def _parts(self, epoch: int) -> Tensor:
-        """Rows of each batch: (minibatches, accumulate, ranks, rows)."""
+    def _parts(self, epoch: int, widths: Tensor) -> Tensor:
+        """Rows of each batch: (minibatches, accumulate, ranks, rows).
+
+        Which rows meet in a minibatch is left to chance. Inside of one they stand by
+        their widths (N,): so its micro-batches have less padding, and mean the same.
+        """
         options, prompts = self.options, self.prompts
         count = prompts.batch * prompts.world * options.group
         key = key_of(options.seed, self.number, epoch)
         order = shuffled(np.arange(count), count, key)
-        shape = (options.minibatches, options.accumulate, prompts.world, -1)
-        return torch.from_numpy(order).view(shape)
+        rows = torch.from_numpy(order).view(options.minibatches, -1)
+        rows = rows.gather(1, widths[rows].sort(dim=1, stable=True).indices)
+        return rows.view(*rows.shape[:1], options.accumulate, -1, prompts.world).mT
 
     def _batch(self, rows: Tensor) -> Batch:
         """These rows of the rollout, as wide as the longest of them."""

@@ -53,7 +53,7 @@ def prepare_sft(recipe: SFTRecipe, run: Run, resume: bool, say: Say) -> None:
     if not kept:
         raise UserError(
             f"data.max_new_tokens = {data.max_new_tokens}: no answer to any prompt "
-            "came to an end; allow more, or begin with a parent that has learned to stop"
+            "came to an end; allow more, or begin with one that has learned to stop"
         )
     lines = [json.dumps({"messages": talk}, ensure_ascii=False) for talk in kept]
     write_atomically(path, "\n".join(lines) + "\n")
