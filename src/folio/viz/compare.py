@@ -16,12 +16,14 @@ import numpy as np
 from folio.files import write_atomically
 from folio.viz.groups import (
     NUMBERS,
+    RISING,
     Group,
     differences,
     group_runs,
     read_runs,
 )
 from folio.viz.markup import Markup, join, tag
+from folio.viz.names import readable, title_of
 from folio.viz.numerals import compact, digits, duration
 from folio.viz.page import (
     Section,
@@ -36,7 +38,7 @@ from folio.viz.samples import group as group_samples
 from folio.viz.samples import prompt_title, sample_text
 from folio.viz.svg import Series, smoothed
 
-CLOCKS = ("step", "tokens", "seconds")
+CLOCKS = ("step", "tokens", "pairs", "seconds")
 
 
 def write_compare(runs: Sequence[str | Path], out: str | Path) -> Path:
@@ -63,25 +65,37 @@ def render_compare(groups: Sequence[Group]) -> str:
     )
 
 
-def score_of(different: dict[str, list]) -> tuple[str, str]:
+def score_of(groups: Sequence[Group], different: dict[str, list]) -> tuple[str, str]:
     """What to judge by, key and name: losses of different tokens don't compare."""
+    for key in RISING:
+        if all(group.mean(key) is not None for group in groups):
+            return key, SCORES[key]
     if "run.tokenizer.fingerprint" in different:
         return "val_bits_per_byte", "bits per byte"
     return "val_loss", "validation loss"
 
 
+SCORES = {
+    "sampled_gold": "gold of sampled answers",
+    "sampled_accuracy": "share of right sampled answers",
+    "sampled_exact": "share of exact sampled answers",
+    "val_accuracy": "accuracy on held-out pairs",
+}
+
+
 def _summary(groups: Sequence[Group], different: dict[str, list]) -> str:
-    key, name = score_of(different)
+    key, name = score_of(groups, different)
+    rising = key in RISING
     scored = [(group.mean(key), group) for group in groups]
-    scored = sorted(
-        (pair for pair in scored if pair[0] is not None), key=lambda p: p[0]
-    )
+    scored = [pair for pair in scored if pair[0] is not None]
+    scored.sort(key=lambda pair: pair[0], reverse=rising)
     if len(scored) < 2:
         return ""
     (best, first), (second, other) = scored[:2]
+    end, side = ("highest", "below") if rising else ("lowest", "above")
     text = (
-        f"{first.title} reaches the lowest {name}, {digits(best)}; "
-        f"{other.title} stays {digits(second - best, 2)} above it."
+        f"{first.title} reaches the {end} {name}, {digits(best)}; "
+        f"{other.title} stays {digits(abs(second - best), 2)} {side} it."
     )
     return text + ("" if len(first.runs) > 1 else f" {first.name} is one seed only.")
 
@@ -90,7 +104,7 @@ def _headline(
     groups: Sequence[Group], different: dict[str, list]
 ) -> list[tuple[str, str, str]]:
     """What the first five groups reached."""
-    (key, name), shown = score_of(different), []
+    (key, name), shown = score_of(groups, different), []
     for group in groups[:5]:
         score = group.mean(key)
         if score is None:
@@ -106,11 +120,14 @@ def _headline(
 
 
 def _curves(groups: Sequence[Group], different: dict) -> Section:
-    cut = score_of(different)[0] == "val_bits_per_byte"
-    wanted = [("val_loss", "Validation loss")]
-    wanted += [("val_bits_per_byte", "Bits per byte, held out")] if cut else []
-    wanted += [("loss", "Training loss")]
-    charts = [_chart(groups, key, title) for key, title in wanted]
+    cut = score_of(groups, different)[0] == "val_bits_per_byte"
+    wanted = {key: title_of(name) for key, name in SCORES.items()}
+    wanted |= {key: title_of(readable(key)) for key in ("reward", "gold")}
+    wanted |= {"kl_sequence": "KL to the parent, nats per answer"}
+    wanted |= {"entropy": "Entropy, nats per token", "val_loss": "Validation loss"}
+    wanted |= {"val_bits_per_byte": "Bits per byte, held out"} if cut else {}
+    wanted |= {"loss": "Training loss"}
+    charts = [_chart(groups, key, title) for key, title in wanted.items()]
     lead = "A color is a run here, on every chart and in every table."
     if any(len(group.runs) > 1 for group in groups):
         lead += " Runs that differ only by seed are drawn as mean and range."
@@ -126,12 +143,14 @@ def _curves(groups: Sequence[Group], different: dict) -> Section:
 
 def _chart(groups: Sequence[Group], key: str, title: str) -> Markup | None:
     """One quantity against three clocks, the whole run or its second half."""
-    views = []
-    for number, clock in enumerate(CLOCKS):
+    views, clocks = [], []
+    for clock in CLOCKS:
         lines = [_group_line(group, key, clock) for group in groups]
         lines = [line for line in lines if line is not None]
         if not lines:
             continue
+        number = len(clocks)
+        clocks.append(clock)
         middle = max(max(line.x) for line in lines) / 2
         late = [_later(line, middle) for line in lines]
         late = [line for line in late if len(line.y)]
@@ -144,9 +163,12 @@ def _chart(groups: Sequence[Group], key: str, title: str) -> Markup | None:
         key.replace("_", "-"),
         title,
         views,
-        caption=caption if key == "loss" else "",
-        switches=[CLOCKS, ["whole", "second half"]],
+        caption=caption if key in SMOOTHED else "",
+        switches=[clocks, ["whole", "second half"]],
     )
+
+
+SMOOTHED = ("loss", "reward", "gold", "kl_sequence", "entropy")
 
 
 def _group_line(group: Group, key: str, clock: str) -> Series | None:
@@ -156,7 +178,7 @@ def _group_line(group: Group, key: str, clock: str) -> Series | None:
         x, y = run.column(key, clock)
         if x:
             line = Series(group.name, x, y, group.color, dashed=group.dashed)
-            lines.append(smoothed(line)[-1] if key == "loss" else line)
+            lines.append(smoothed(line)[-1] if key in SMOOTHED else line)
     if not lines:
         return None
     if len(lines) == 1:
@@ -198,33 +220,49 @@ def _later(line: Series, start: float) -> Series:
 
 
 def _numbers(groups: Sequence[Group]) -> Section:
-    columns = ["run", "validation loss", "perplexity", "bits per byte", "best step"]
-    columns += ["training loss", "parameters", "steps", "tokens", "time"]
+    every = [run.results() for group in groups for run in group.runs]
+    keys = [key for key in NUMBERS if any(r.get(key) is not None for r in every)]
     rows = []
     for group in groups:
-        means = {key: group.mean(key) for key in NUMBERS}
-        rows.append([swatch(group.color, group.title), *_cells(means)])
+        means = {key: group.mean(key) for key in keys}
+        rows.append([swatch(group.color, group.title), *_cells(means, keys)])
         if len(group.runs) > 1:
             for name, run in zip(group.names, group.runs, strict=True):
-                rows.append(
-                    [tag("span", name, class_="member"), *_cells(run.results())]
-                )
+                member = tag("span", name, class_="member")
+                rows.append([member, *_cells(run.results(), keys)])
+    columns = ["run", *(COLUMNS.get(key, readable(key)) for key in keys)]
     several = any(len(group.runs) > 1 for group in groups)
     lead = "The first line of a group is the mean over its seeds." if several else ""
     return Section("numbers", "Numbers", table(columns, rows), lead)
 
 
-def _cells(results: dict[str, Any]) -> list[Any]:
-    def cell(key: str, show) -> Any:
-        value = results.get(key)
+def _cells(results: dict[str, Any], keys: Sequence[str]) -> list[Any]:
+    def cell(key: str) -> Any:
+        value, show = results.get(key), SHOWS.get(key, digits)
         return None if value is None else tag("span", show(value), class_="number")
 
-    shows = [digits, digits, digits, _whole, digits, compact, _whole, compact, duration]
-    return [cell(key, show) for key, show in zip(NUMBERS, shows, strict=True)]
+    return [cell(key) for key in keys]
 
 
 def _whole(value: float) -> str:
     return f"{value:,.0f}"
+
+
+COLUMNS = {
+    "val_loss": "validation loss",
+    "val_perplexity": "perplexity",
+    "val_bits_per_byte": "bits per byte",
+    "step": "steps",
+    "seconds": "time",
+}
+SHOWS = {
+    "best_step": _whole,
+    "parameters": compact,
+    "step": _whole,
+    "tokens": compact,
+    "pairs": compact,
+    "seconds": duration,
+}
 
 
 def _recipes(groups: Sequence[Group], different: dict[str, list]) -> Section | None:

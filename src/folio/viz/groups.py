@@ -15,6 +15,14 @@ from folio.viz.folder import Run, flatten, read_run
 from folio.viz.svg import COLORS_OF_RUNS
 
 NUMBERS = (
+    "sampled_gold",
+    "greedy_gold",
+    "sampled_accuracy",
+    "greedy_accuracy",
+    "sampled_exact",
+    "val_accuracy",
+    "reward",
+    "kl_sequence",
     "val_loss",
     "val_perplexity",
     "val_bits_per_byte",
@@ -23,6 +31,22 @@ NUMBERS = (
     "parameters",
     "step",
     "tokens",
+    "pairs",
+    "seconds",
+)
+# What is judged by, the first that all runs have; of these, more is better.
+RISING = ("sampled_gold", "sampled_accuracy", "sampled_exact", "val_accuracy")
+# What a terminal has room for, as far as any run has it.
+MAIN = (
+    "sampled_gold",
+    "greedy_gold",
+    "sampled_accuracy",
+    "val_accuracy",
+    "kl_sequence",
+    "val_loss",
+    "val_bits_per_byte",
+    "parameters",
+    "step",
     "seconds",
 )
 # Facts of run.json that make two runs less comparable when they differ.
@@ -154,6 +178,15 @@ def compare_table(runs: Sequence[str | Path]) -> list[dict[str, Any]]:
                 {"run": title} | means | {"val_loss_range": high - low} | recipe
             )
     return rows
+
+
+def main_columns(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The numbers of `compare_table` that a terminal should show.
+
+    >>> main_columns([{"sampled_gold": 1.2, "val_loss": None, "step": 9}])
+    ['sampled_gold', 'step']
+    """
+    return [key for key in MAIN if any(row.get(key) is not None for row in rows)]
 
 
 def differences(groups: Sequence[Group]) -> dict[str, list[Any]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from folio.viz.folder import Run, is_held_out
 from folio.viz.markup import Markup, join, tag
 from folio.viz.names import readable
@@ -61,23 +63,34 @@ class Group:
         return [key for key in logged if key in wanted or _family_of(key) in prefixes]
 
 
-def group_section(run: Run, group: Group, opening: Markup | None = None) -> Section:
-    """The section of a group that has something to show."""
+def group_section(run: Run, group: Group, numbers: Markup | None = None) -> Section:
+    """The section of a group that has something to show.
+
+    `numbers` is a table that makes a list of what never changed superfluous.
+    """
     first, *others = group.panels
-    large = panel_chart(run, first)
     small = [panel_chart(run, panel, small=True) for panel in others]
-    families = [family_chart(run, family) for family in group.families]
     body = [
-        opening,
-        large,
-        *families,
+        panel_chart(run, first),
+        *(family_chart(run, family) for family in group.families),
         tag("div", *small, class_="charts") if any(small) else None,
-        None if opening else constants(run, group.keys(run)),
+        numbers or constants(run, undrawn_keys(run, group)),
     ]
     return Section(group.key, group.title, join(body), group.lead)
 
 
 # ---- one chart -----------------------------------------------------------------------
+
+
+def undrawn_keys(run: Run, group: Group) -> list[str]:
+    """What is logged of the charts that would say nothing."""
+    drawn = [
+        key
+        for panel in group.panels
+        if any(not is_steady(run.column(key)[1]) for key in panel.lines)
+        for key in panel.lines
+    ]
+    return [key for key in group.keys(run) if key not in drawn]
 
 
 def panel_chart(run: Run, panel: Panel, small: bool = False) -> Markup | None:
@@ -161,12 +174,18 @@ def distinct(lines: Iterable[Series]) -> tuple[list[Series], list[tuple[str, str
     kept: list[Series] = []
     same = []
     for line in lines:
-        twin = next((k for k in kept if (k.x, k.y) == (line.x, line.y)), None)
+        twin = next((one for one in kept if _coincide(one, line)), None)
         if twin is None:
             kept.append(line)
         else:
             same.append((line.name, twin.name))
     return kept, same
+
+
+def _coincide(one: Series, other: Series) -> bool:
+    """Whether no eye could tell them apart."""
+    same = len(one.x) == len(other.x) and one.x == other.x
+    return same and np.allclose(one.y, other.y, rtol=1e-4, atol=1e-9, equal_nan=True)
 
 
 def is_steady(values: list[float]) -> bool:

@@ -35,6 +35,7 @@ from folio.viz.tuned import (
     AFTER,
     BEFORE,
     LOSSES,
+    TITLES,
     claimed_keys,
     stage_of,
     tuned_numbers,
@@ -79,7 +80,8 @@ def _eyebrow(run: Run) -> str:
     status = run.get("status")
     state = "" if status in (None, "finished") else f" · {status}"
     started = str(run.get("started") or "")[:10]
-    return "Training run" + (f" · {started}" if started else "") + state
+    kind = TITLES.get(stage_of(run), "Training run")
+    return kind + (f" · {started}" if started else "") + state
 
 
 def summary(run: Run) -> str:

@@ -112,7 +112,12 @@ LIKELIHOOD = Group(
         ),
         Panel(
             "Log-probability of the answers",
-            {"chosen_logprob": "preferred", "rejected_logprob": "the other"},
+            {
+                "chosen_logprob": "preferred",
+                "rejected_logprob": "the other",
+                "val_chosen_logprob": "preferred, held out",
+                "val_rejected_logprob": "the other, held out",
+            },
             "nats per answer",
         ),
     ),
@@ -147,7 +152,7 @@ REWARD = Group(
 
 DISTANCE = Group(
     "distance",
-    "Distance from the parent",
+    "Distance",
     "What reward is bought with: how far the policy has moved from the model it began "
     "as (KL), and how much choice it has left (entropy).",
     (
@@ -155,7 +160,7 @@ DISTANCE = Group(
         Panel(
             "KL per token",
             {"kl_token": "of the rollout", "kl": "in the loss"},
-            "nats",
+            "In nats.",
         ),
         Panel("Price of KL", {"beta": "price"}, "reward per nat"),
         Panel(
@@ -169,7 +174,7 @@ DISTANCE = Group(
 
 STEPS = Group(
     "updates",
-    "Size of the updates",
+    "Updates",
     "Each rollout is learned from once or more, while the policy moves away from the "
     "one that sampled it. Clipping stops tokens that have moved far enough.",
     (
@@ -275,26 +280,39 @@ def claimed_keys(run: Run) -> set[str]:
 
 
 def answers_table(run: Run) -> Markup:
-    """The measures of the weights that are kept: all prompts, and task by task."""
-    found = run.results()
-    rows = [
-        [panel.title.lower(), *cells]
-        for panel in ANSWERS.panels
-        if (cells := [found.get(key) for key in panel.lines]) != [None, None]
-    ]
-    for measure in ("accuracy", "exact"):
-        keys = [key for key in found if key.startswith(f"sampled_{measure}.")]
-        for key in keys:
-            task = key.partition(".")[2]
-            cells = [found[key], found.get(f"greedy_{measure}.{task}")]
-            name = tag("span", f"of them {part_name(task)}", class_="member")
-            rows.append([name, *cells])
-    return table(["", "sampled", "greedy"], rows)
+    """What the weights that are kept answer: all prompts, and task by task."""
+    found, rows = run.results(), []
+    for panel in ANSWERS.panels:
+        keys = list(panel.lines)
+        cells = [found.get(key) for key in keys]
+        if cells != [None, None]:
+            rows.append([panel.title.lower(), *map(_share, cells)])
+        for task in _tasks(found, keys[0]):
+            name = tag("span", part_name(task), class_="member")
+            rows.append([name, *(_share(found.get(f"{key}.{task}")) for key in keys)])
+    return table(["in numbers", "sampled", "greedy"], rows)
+
+
+def _tasks(found: dict, key: str) -> list[str]:
+    prefix = f"{key}."
+    return sorted(k.removeprefix(prefix) for k in found if k.startswith(prefix))
+
+
+def _share(value: float | None) -> Markup | None:
+    return None if value is None else tag("span", f"{value:.3f}", class_="number")
 
 
 # ---- the head of a report ------------------------------------------------------------
 
 STAGES = ("grpo", "ppo", "dpo", "distill", "ranking")  # tables only one recipe has
+TITLES = {
+    "sft": "Fine-tuning",
+    "ranking": "Reward model",
+    "dpo": "DPO",
+    "ppo": "PPO",
+    "grpo": "GRPO",
+    "distill": "Distillation",
+}
 DOES = {
     "sft": "fine-tuned on conversations",
     "ranking": "trained to prefer the better of two answers, on pairs",
