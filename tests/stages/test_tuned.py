@@ -9,6 +9,7 @@ from folio.config import UserError
 from folio.evals.answers import Answer
 from folio.model.store import is_scorer, load_model, load_scorer
 from folio.stages import held_out, rejection
+from folio.stages.evaluate import evaluate_preference
 from folio.stages.parent import load_decoder
 from folio.stages.tuning import ChatsRecipe
 from folio.training import hooks
@@ -306,3 +307,24 @@ def test_a_reward_model_that_gives_nan_stops_the_run(parent, tmp_path, monkeypat
     monkeypatch.setitem(held_out.VERIFIERS, "tales", broken)
     with pytest.raises(UserError, match=r"verifier broken on the prompt .* nan"):
         run_of("grpo", parent, tmp_path / "run")
+
+
+def test_a_run_is_not_judged_by_what_it_has_learned(parent, tmp_path):
+    """Of its own file only the test part counts; of another all of it."""
+    records = [
+        {"prompt": f"Say {i}.", "chosen": f"{i}", "rejected": "no"} for i in range(80)
+    ]
+    path = write(tmp_path / "pairs.jsonl", records)
+    run = run_of(
+        "reward", parent, tmp_path / "run", embedded=False, data={"path": path}
+    )
+    learned = run.read_info()["data"]
+    said = []
+    found = evaluate_preference(run.folder, path, say=said.append)
+    judged = found.pairs.accuracy["all"].count
+    assert judged == 80 - learned["train_pairs"] - learned["val_pairs"] > 0
+    assert "only its test part counts" in said[0]
+    assert "length fitted" in found.pairs.baselines  # to what the run has learned from
+    other = write(tmp_path / "others.jsonl", records)
+    again = evaluate_preference(run.folder, other, say=silent)
+    assert again.pairs.accuracy["all"].count == 80

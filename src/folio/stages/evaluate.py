@@ -11,9 +11,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from folio.config import UserError
+from folio.config import UserError, read_toml
 from folio.data import tales
 from folio.data.embedded import (
     TALES_SCORES,
@@ -22,6 +22,7 @@ from folio.data.embedded import (
     tales_prompts,
     tales_score,
 )
+from folio.data.parts import divide
 from folio.data.record_files import Record, read_records
 from folio.data.records import (
     FINAL_ANSWER,
@@ -41,10 +42,14 @@ from folio.evals.scoring import Score, scores_with
 from folio.evals.table import aligned, shown
 from folio.files import write_atomically
 from folio.infer.sampling import Sampling
+from folio.stages.tuned import shares_of
+from folio.stages.tuning import RecordsRecipe
 from folio.stages.use import load_run
+from folio.training.run import Run
 from folio.viz.sanity import write_sanity
 
 Say = Callable[[str], None]
+T = TypeVar("T")
 SHOWN = ("exact", "gold", "accuracy", "style", "f1", "rouge_l", "numeric", "finished")
 
 
@@ -74,12 +79,16 @@ def tales_exam(
     return Exam(prompts, tales_accuracy, tales_score, TALES_SCORES)
 
 
-def file_exam(path: str | Path, count: int, say: Say = print) -> Exam:
+def file_exam(
+    path: str | Path, count: int, say: Say = print, run: Path | None = None
+) -> Exam:
     """The first `count` prompts of a file; the last answers of conversations are gold.
 
+    Of a file that `run` has learned from, those of its test part.
     Solutions that end with `#### 42` are right if the number is; others to the letter.
     """
-    prompts = _first([known_prompt(r) for r in read_records(path)], count, path, say)
+    prompts = [known_prompt(record) for record in read_records(path)]
+    prompts = _first(unseen(run, path, prompts, say), count, path, say)
     if all(FINAL_ANSWER in prompt.response for prompt in prompts):
         return Exam(prompts, number_answer, number_answer, {"accuracy": number_answer})
     return Exam(prompts)
@@ -114,12 +123,46 @@ def last_exchange(conversation: Conversation) -> Prompt:
     return Prompt(before, gold, gold, where=conversation.where)
 
 
+def own_parts(
+    run: Path | None, path: str | Path, records: list[T]
+) -> dict[str, list[T]] | None:
+    """The parts of a file that a run has learned from; None if it was another file."""
+    if run is None or not Run(run).recipe.is_file():
+        return None
+    data = read_toml(Run(run).recipe).get("data", {})
+    own = data.get("path")
+    if own is None or "split" not in data:  # a text has no records
+        return None
+    if Path(own).resolve() != Path(path).resolve():
+        return None
+    return divide(records, shares_of(RecordsRecipe(split=tuple(data["split"]))))
+
+
+def unseen(run: Path | None, path: str | Path, records: list[T], say: Say) -> list[T]:
+    """What of a file a run has not learned from: all of it, unless it was its own."""
+    parts = own_parts(run, path, records)
+    if parts is None:
+        return records
+    name = "test" if "test" in parts else "validation"
+    say(
+        f"{path}: {run} has learned from it, so only its {name} part counts: "
+        f"{len(parts[name])} of {len(records)} records"
+    )
+    return parts[name]
+
+
 def held_out_pairs(
-    data: str | Path | None, tasks: Sequence[str], count: int, seed: int, say: Say
+    data: str | Path | None,
+    tasks: Sequence[str],
+    count: int,
+    seed: int,
+    say: Say,
+    run: Path | None = None,
 ) -> list[Pair]:
     """The first `count` pairs of a file, or of the embedded world's validation part."""
     if data is not None:
-        return _first(read_pairs(data, say), count, data, say)
+        pairs = unseen(run, data, read_pairs(data, say), say)
+        return _first(pairs, count, data, say)
     source = tales_pairs(seed, "validation", tasks or tales.CORE)
     return [source.make(i) for i in range(count)]
 
@@ -130,12 +173,14 @@ def training_pairs(
     tasks: Sequence[str],
     seed: int,
     say: Say,
+    run: Path | None = None,
 ) -> list[Pair]:
     """What a baseline may learn from: a file, or the embedded world's training part."""
     if training is not None:
         return read_pairs(training, say)
     if data is not None:
-        return []
+        parts = own_parts(run, data, read_pairs(data, say))
+        return [] if parts is None else parts["train"]
     source = tales_pairs(seed, "train", tasks or tales.CORE)
     return [source.make(i) for i in range(1000)]
 
@@ -183,7 +228,7 @@ def evaluate_answers(
     _check(data, tasks, count=count, max_new_tokens=max_new_tokens)
     model, tokenizer = load_run(folder, device)
     if data is not None:
-        parts = {Path(data).name: file_exam(data, count, say)}
+        parts = {Path(data).name: file_exam(data, count, say, folder)}
     else:
         parts = {
             "seen wordings": tales_exam(tasks, count, seed),
@@ -250,12 +295,13 @@ def evaluate_preference(
     """Does a reward model prefer what is preferred? Written to preference.json, too.
 
     Pairs come from a file or the embedded world. A baseline that sees only lengths is
-    fitted to the pairs of the file `training`, or to the embedded world's.
+    fitted to the pairs of the file `training`, to those that the run has learned from,
+    or to the embedded world's.
     """
     _check(data, tasks, count=count)
     score = load_score(folder, device, say)
-    pairs = held_out_pairs(data, tasks, count, seed, say)
-    known = training_pairs(data, training, tasks, seed, say)
+    pairs = held_out_pairs(data, tasks, count, seed, say, folder)
+    known = training_pairs(data, training, tasks, seed, say, folder)
     sanity = Sanity(judge_pairs(score, pairs, known, seed))
     say(sanity.table())
     options = _options(data, tasks, training=training, count=count, seed=seed)
@@ -293,8 +339,8 @@ def evaluate_sanity(
             f"leave out the policy or {data}"
         )
     score = load_score(folder, device, say)
-    pairs = held_out_pairs(data, tasks, count, seed, say)
-    known = training_pairs(data, training, tasks, seed, say)
+    pairs = held_out_pairs(data, tasks, count, seed, say, folder)
+    known = training_pairs(data, training, tasks, seed, say, folder)
     if data is not None:
         answers, prompts = (
             None,
