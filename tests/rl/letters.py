@@ -5,6 +5,7 @@ other half for ending, too. Of 12 tokens one is right, so chance earns less than
 """
 
 import copy
+from dataclasses import fields
 
 import torch
 
@@ -14,14 +15,15 @@ from folio.model.config import ModelConfig
 from folio.model.decoder import Decoder
 from folio.model.scorer import ActorCritic, Scorer
 from folio.optim.adamw import adamw
-from folio.rl.baseline import CriticBaseline, GroupBaseline
+from folio.rl.baseline import Baseline, CriticBaseline, GroupBaseline
 from folio.rl.control import FixedKL
-from folio.rl.rewards import VerifierReward
+from folio.rl.rewards import Reward, VerifierReward
 from folio.rl.stream import RolloutOptions, Rollouts
 from folio.text.char import CharTokenizer
 from folio.training.learner import Learner
 
 TOKENIZER = CharTokenizer("abcd?")
+END = TOKENIZER.special_id("<|end|>")
 PROMPTS = [
     Prompt(({"role": "user", "content": f"{letter}?"},), letter, letter)
     for letter in "abcd"
@@ -39,36 +41,46 @@ def tiny_policy(seed: int = 0, **shape) -> Decoder:
     return Decoder(ModelConfig(vocab_size=TOKENIZER.vocab_size, **shape))
 
 
+def eager_to_stop(seed: int = 0, **shape) -> Decoder:
+    """END is likely after some tokens, so that lengths differ."""
+    policy = tiny_policy(seed, **shape)
+    policy.head.weight.data[END] *= 8
+    return policy
+
+
 def tiny_prompts(batch: int = 4, seed: int = 0, **options) -> PromptStream:
     return PromptStream(PROMPTS, TOKENIZER, batch=batch, length=6, seed=seed, **options)
 
 
-def grpo_rollouts(policy: Decoder, batch: int = 4, *, prompts=None, **changes):
-    """16 responses, 4 to each prompt, unless `changes` say otherwise."""
-    baseline = changes.pop("baseline", None) or GroupBaseline()
-    reward = changes.pop("reward", VerifierReward(letter))
-    names = RolloutOptions.__dataclass_fields__
-    options = {name: changes.pop(name) for name in names if name in changes}
+def grpo_rollouts(
+    model: Decoder | ActorCritic,
+    batch: int = 4,
+    *,
+    prompts: PromptStream | None = None,
+    reward: Reward | None = None,
+    baseline: Baseline | None = None,
+    **changes,
+) -> Rollouts:
+    """16 responses, 4 to each prompt; `changes` go to the options or the stream."""
+    names = {field.name for field in fields(RolloutOptions)}
+    options = {"group": 4} | {n: x for n, x in changes.items() if n in names}
+    others = {name: x for name, x in changes.items() if name not in names}
+    if "reference" not in others:
+        others["reference"] = copy.deepcopy(getattr(model, "policy", model))
     return Rollouts(
-        policy,
+        model,
         prompts or tiny_prompts(batch, seed=options.get("seed", 0)),
-        reward,
-        baseline,
-        RolloutOptions(**({"group": 4} | options)),
-        **(
-            {
-                "max_new_tokens": 3,
-                "reference": copy.deepcopy(getattr(policy, "policy", policy)),
-            }
-            | changes
-        ),
+        reward or VerifierReward(letter),
+        baseline or GroupBaseline(),
+        RolloutOptions(**options),
+        **({"max_new_tokens": 3} | others),
     )
 
 
-def ppo_rollouts(model: ActorCritic, batch: int = 16, **changes):
+def ppo_rollouts(model: ActorCritic, batch: int = 16, **changes) -> Rollouts:
     """16 responses, each to a prompt of its own."""
-    baseline = changes.pop("baseline", None) or CriticBaseline(FixedKL(0.01))
-    return grpo_rollouts(model, batch, baseline=baseline, **({"group": 1} | changes))
+    changes = {"baseline": CriticBaseline(FixedKL(0.01)), "group": 1} | changes
+    return grpo_rollouts(model, batch, **changes)
 
 
 def actor_critic(policy: Decoder) -> ActorCritic:

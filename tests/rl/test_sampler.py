@@ -8,9 +8,8 @@ from folio.infer.sampling import Sampling
 from folio.rl.control import RolloutLength
 from folio.rl.rewards import MixedReward, VerifierReward
 from folio.rl.sampler import Sampler
-from rl.letters import PROMPTS, TOKENIZER, letter, tiny_policy, tiny_prompts
+from rl.letters import END, PROMPTS, TOKENIZER, eager_to_stop, letter, tiny_prompts
 
-END = TOKENIZER.special_id("<|end|>")
 SIX = RolloutLength(6, 6, 6, target=1.0)
 
 
@@ -22,13 +21,6 @@ def make_sampler(policy=None, prompts=None, reward=None, **changes) -> Sampler:
         reward or VerifierReward(letter),
         **(options | {"max_batch": 16} | changes),
     )
-
-
-def eager_to_stop(seed: int = 0):
-    """END is likely after some tokens, so that lengths differ."""
-    policy = tiny_policy(seed)
-    policy.head.weight.data[END] *= 8
-    return policy
 
 
 def said(responses) -> list[tuple[str, list[int]]]:
@@ -87,7 +79,7 @@ def test_other_seeds_and_later_prompts_have_other_chances():
     first = sampler.draw(SIX).kept
     assert said(first) == said(make_sampler().draw(SIX).kept)
     assert said(first) != said(make_sampler(seed=1).draw(SIX).kept)
-    later = {prompt: ids for prompt, ids in said(sampler.draw(SIX).kept)}
+    later = dict(said(sampler.draw(SIX).kept))
     assert any(later[prompt] != ids for prompt, ids in said(first))
 
 
@@ -156,7 +148,7 @@ def test_without_need_or_leave_nothing_is_drawn_again(redraw):
 
 
 def test_more_live_groups_than_places_are_left_over():
-    found, kept, _ = drawn([[LIVE, DEAD, LIVE, LIVE], [[2, 3], [4, 5], LIVE, LIVE]], 1)
+    _, kept, _ = drawn([[LIVE, DEAD, LIVE, LIVE], [[2, 3], [4, 5], LIVE, LIVE]], 1)
     assert kept == [LIVE, [2, 3], LIVE, LIVE]
 
 

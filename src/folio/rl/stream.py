@@ -338,7 +338,7 @@ class Rollouts:
         order = shuffled(np.arange(count), count, key)
         rows = torch.from_numpy(order).view(options.minibatches, -1)
         rows = rows.gather(1, widths[rows].sort(dim=1, stable=True).indices)
-        return rows.view(*rows.shape[:1], options.accumulate, -1, prompts.world).mT
+        return rows.view(len(rows), options.accumulate, -1, prompts.world).mT
 
     def _batch(self, rows: Tensor) -> Batch:
         """These rows of the rollout, as wide as the longest of them."""
