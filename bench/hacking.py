@@ -23,8 +23,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from folio.viz.alignment import two_curves
-
 from folio.config import build, merge
 from folio.files import write_atomically
 from folio.stages.demo import SMOKE, finished, read_recipe, train_all
@@ -34,6 +32,7 @@ from folio.stages.rl import ppo
 from folio.stages.tuning import PPORecipe, RewardRecipe
 from folio.training.log import read_rows
 from folio.training.run import Run
+from folio.viz.alignment import two_curves
 from record import RESULTS, median, parse_arguments, record
 
 GOAL = 0.1
@@ -107,12 +106,15 @@ def curve_of(folder: Path) -> dict[str, Any]:
     rows = read_rows(Run(folder).metrics)
     paid = [(row["step"], row["reward_model"]) for row in rows if "reward_model" in row]
     right = [row for row in rows if "sampled_accuracy" in row]
+    steps = [row["step"] for row in right]
     curve = {
-        "steps": [row["step"] for row in right],
+        "steps": steps,
+        "reward": [
+            [value for s, value in paid if s <= max(step, paid[0][0])][-1]
+            for step in steps
+        ],
         "accuracy": [row["sampled_accuracy"] for row in right],
         "gold": [row["sampled_gold"] for row in right],
-        "reward_steps": [step for step, _ in paid],
-        "reward": [value for _, value in paid],
     }
     return {
         "reward_first": paid[0][1],

@@ -27,7 +27,7 @@ from folio.stages.pretrain import pretrain
 from folio.stages.recipe import PretrainRecipe, StageRecipe
 from folio.stages.reward import reward
 from folio.stages.rl import grpo, ppo
-from folio.stages.samples import embedded_prompts, show_samples
+from folio.stages.samples import Written, embedded_prompts, show_samples
 from folio.stages.sft import sft
 from folio.stages.tuning import (
     DPORecipe,
@@ -39,6 +39,7 @@ from folio.stages.tuning import (
 from folio.text.tokenizer import Tokenizer
 from folio.training.progress import duration
 from folio.training.run import Run
+from folio.viz.alignment import write_gains
 from folio.viz.report import write_report
 
 PROBES = 600
@@ -94,15 +95,30 @@ def demo(folder: Path | None, *, smoke: bool, seed: int) -> Gains:
     text = json.dumps(gains.to_dict(), indent=1)
     write_atomically(folder / "gains.json", text + "\n")
     print()
-    show_samples(list(policies.values()), embedded_prompts(seed, 5), temperature=0.7)
+    asked = embedded_prompts(seed, 5)
+    said = show_samples(list(policies.values()), asked, temperature=0.7)
+    page = write_gains(folder, answers=as_answers(said))
     print(f"\nall of it took {duration(time.perf_counter() - start)}")
-    for name, path in runs.items():
-        print(f"{name:9} {path / 'report.html'}")
+    print(f"page   {page}")
     last = runs["grpo"]
-    print(f"more      folio chat {last}    folio eval {last} answers")
+    print(f"more   folio chat {last}    folio eval {last} answers")
     if sys.stdin.isatty() and not smoke:
         talk(last)
     return gains
+
+
+def as_answers(said: list[list[Written]]) -> list[dict[str, Any]]:
+    """What each run said to each prompt, for the page."""
+    return [
+        {
+            "prompt": row[0].prompt,
+            "answers": {
+                each.run: {"greedy": each.greedy.text, "sampled": each.sampled.text}
+                for each in row
+            },
+        }
+        for row in said
+    ]
 
 
 def talk(folder: Path) -> None:
