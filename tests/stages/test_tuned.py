@@ -8,7 +8,7 @@ import torch
 from folio.config import UserError
 from folio.evals.answers import Answer
 from folio.model.store import is_scorer, load_model, load_scorer
-from folio.stages import held_out, rejection
+from folio.stages import exam, rejection
 from folio.stages.evaluate import evaluate_preference
 from folio.stages.parent import load_decoder
 from folio.stages.tuning import ChatsRecipe
@@ -123,7 +123,7 @@ def test_lora_trains_little_and_is_saved_alone(stage, parent, tmp_path, monkeypa
     def any_difference(prompt, response, finished):  # so that there is one to learn
         return float(len(response) % 3)
 
-    monkeypatch.setitem(held_out.VERIFIERS, "tales", any_difference)
+    monkeypatch.setitem(exam.VERIFIERS, "tales", any_difference)
     lora = {"rank": 2, "targets": ["query", "value"]}
     run = run_of(stage, parent, tmp_path / "run", lora=lora)
     assert {p.name for p in run.model.glob("adapter*")} == {
@@ -304,7 +304,7 @@ def test_a_reward_model_that_gives_nan_stops_the_run(parent, tmp_path, monkeypat
     def broken(prompt, response, finished):
         return float("nan")
 
-    monkeypatch.setitem(held_out.VERIFIERS, "tales", broken)
+    monkeypatch.setitem(exam.VERIFIERS, "tales", broken)
     with pytest.raises(UserError, match=r"verifier broken on the prompt .* nan"):
         run_of("grpo", parent, tmp_path / "run")
 

@@ -18,7 +18,7 @@ from folio.model.decoder import Decoder
 from folio.objectives.logprobs import respond
 from folio.stages.assemble import Parts, Say, make_learner
 from folio.stages.evaluate import last_exchange
-from folio.stages.held_out import answers_measure, exam_of
+from folio.stages.exam import answers_measure, exam_of
 from folio.stages.sft import chat_stream, chats, chats_once
 from folio.stages.stage import run_stage
 from folio.stages.tuned import check_same_tokenizer, frozen, prepare_tuned

@@ -8,7 +8,7 @@ from pathlib import Path
 from folio.data.pairs import PairStream
 from folio.evals.held_out import held_out
 from folio.stages.assemble import Parts, Say, make_learner
-from folio.stages.held_out import answers_measure, exam_of
+from folio.stages.exam import answers_measure, exam_of
 from folio.stages.preferences import preferences, prepare_preferences
 from folio.stages.stage import run_stage
 from folio.stages.tuned import dealt, frozen

@@ -13,7 +13,7 @@ from folio.evals.respond import respond_with
 from folio.evals.table import aligned
 from folio.infer.sampling import Sampling
 from folio.stages.evaluate import Exam, plain, tales_exam
-from folio.stages.held_out import EXAM_SEED
+from folio.stages.exam import EXAM_SEED
 from folio.stages.use import load_run
 
 SHOWN = ("gold", "accuracy", "style", "exact")

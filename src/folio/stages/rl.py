@@ -23,7 +23,7 @@ from folio.rl.rewards import MixedReward, ModelReward, Reward, VerifierReward
 from folio.rl.stream import RolloutOptions, Rollouts
 from folio.runtime import find_device, world_size
 from folio.stages.assemble import Parts, Say, learner_of, make_model
-from folio.stages.held_out import VERIFIERS, answers_measure, exam_of
+from folio.stages.exam import VERIFIERS, answers_measure, exam_of
 from folio.stages.stage import run_stage
 from folio.stages.tuned import (
     check_same_tokenizer,

@@ -17,7 +17,7 @@ from folio.evals.held_out import held_out
 from folio.objectives.next_token import next_token
 from folio.stages.assemble import Parts, Say, make_learner
 from folio.stages.evaluate import last_exchange
-from folio.stages.held_out import answers_measure, exam_of
+from folio.stages.exam import answers_measure, exam_of
 from folio.stages.rejection import BEST, prepare_sft
 from folio.stages.stage import run_stage
 from folio.stages.tuned import dealt, read_parts
