@@ -142,6 +142,8 @@ def _add_judging(verbs) -> None:
     evaluate.add_argument("--samples", type=int, help="answers to each prompt")
     evaluate.add_argument("--temperature", type=float, default=1.0)
     evaluate.add_argument("--max-new-tokens", type=int, default=48)
+    evaluate.add_argument("--judge", type=Path, help="a reward model, for --best-of")
+    evaluate.add_argument("--best-of", type=int, default=1, help="answers to choose of")
     evaluate.add_argument("--policy", type=Path, help="whose answers sanity scores")
     evaluate.add_argument("--training", help="pairs that a baseline may learn from")
     evaluate.add_argument("--seed", type=int, default=0)
@@ -291,7 +293,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         return
     names = ["tasks", "count", "seed", "device"]
     if options.task == "answers":
-        names += ["samples", "temperature", "max_new_tokens"]
+        names += ["samples", "temperature", "max_new_tokens", "judge", "best_of"]
     else:
         names += ["training"]
     if options.task == "sanity":

@@ -7,7 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from folio.evals.best_of import best_of_curve, best_of_n, best_of_n_kl
+from folio.config import UserError
+from folio.data.records import Prompt
+from folio.evals.answers import Answer
+from folio.evals.best_of import best_of_curve, best_of_n, best_of_n_kl, choosing
+from folio.infer.sampling import GREEDY, Sampling
 
 SETTINGS = settings(derandomize=True, deadline=None, database=None, max_examples=80)
 NUMBERS = st.tuples(st.integers(0, 3), st.integers(-2, 2))  # many equal scores
@@ -54,3 +58,27 @@ def test_what_cannot_be_drawn_is_refused():
             best_of_n([1.0, 2.0], [1.0, 2.0], n)
     with pytest.raises(ValueError, match="2 scores, but the truth of 1"):
         best_of_n([1.0, 2.0], [1.0], 1)
+
+
+def test_the_highest_scored_of_n_is_the_answer():
+    """Two answers to each of two prompts, each chosen from three."""
+    said = [Answer(f"{i}", i != 4) for i in (1, 3, 2, 5, 4, 0)]  # "4" never ended
+    prompts = [Prompt(({"role": "user", "content": c},), "", "") for c in "ab"]
+    asked = []
+
+    def respond(given, sampling, n):
+        asked.append(n)
+        return [said[:n]] * len(given)
+
+    def score(answered):
+        return [float(text) for _, text in answered]
+
+    best = choosing(respond, score, 3)
+    assert best(prompts, Sampling(), 2) == [[Answer("3", True), Answer("5", True)]] * 2
+    unfinished = choosing(respond, lambda pairs: [-float(t) for _, t in pairs], 3)
+    assert unfinished(prompts, Sampling(), 2)[0][1] == Answer("0", True)
+    assert best(prompts, GREEDY, 1) == [[said[0]]] * 2
+    assert choosing(respond, score, 1)(prompts, Sampling(), 2) == [said[:2]] * 2
+    assert asked == [6, 6, 1, 2]
+    with pytest.raises(UserError, match="n = 0"):
+        choosing(respond, score, 0)

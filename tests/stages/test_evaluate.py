@@ -57,9 +57,8 @@ def scorer(monkeypatch):
     model = Scorer(tiny_model(**shape)).eval()
     torch.nn.init.normal_(model.value_head.weight)
     monkeypatch.setattr(
-        "folio.stages.use.load_scorer",
+        "folio.stages.evaluate.load_scorer",
         lambda folder, device: (model, TOKENIZER),
-        raising=False,
     )
     return model
 

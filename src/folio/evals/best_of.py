@@ -9,12 +9,51 @@ see that.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from statistics import fmean
 
-from folio.evals.answers import Measure
+from folio.config import UserError
+from folio.data.records import Prompt
+from folio.evals.answers import Answer, Measure, Respond
+from folio.evals.scoring import Score
+from folio.infer.sampling import Sampling
+
+
+def choosing(respond: Respond, score: Score, n: int) -> Respond:
+    """Each answer is the one that `score` likes best of n that `respond` has drawn.
+
+    The first of equals; unfinished answers only if there is nothing else. Where there
+    is nothing to choose from (n = 1, or greedy answers) nothing changes.
+    """
+    if n < 1:
+        raise UserError(f"n = {n}: must be at least 1")
+
+    def chosen(
+        prompts: Sequence[Prompt], sampling: Sampling, count: int
+    ) -> list[list[Answer]]:
+        if n == 1 or sampling.temperature == 0:
+            return [list(answers) for answers in respond(prompts, sampling, count)]
+        drawn = respond(prompts, sampling, n * count)
+        asked = [
+            (prompt.messages, answer.text)
+            for prompt, answers in zip(prompts, drawn, strict=True)
+            for answer in answers
+        ]
+        scores = iter(score(asked))
+        return [
+            [_best(answers[i : i + n], scores) for i in range(0, n * count, n)]
+            for answers in drawn
+        ]
+
+    return chosen
+
+
+def _best(answers: Sequence[Answer], scores: Iterator[float]) -> Answer:
+    """The finished one of highest score; takes as many scores as there are answers."""
+    found = [(a.finished, next(scores)) for a in answers]
+    return answers[max(range(len(answers)), key=found.__getitem__)]
 
 
 def best_of_n(scores: Sequence[float], truth: Sequence[float], n: int) -> float:

@@ -35,6 +35,7 @@ from folio.data.records import (
 )
 from folio.data.verifiers import Verifier, exact_answer, number_answer, verify
 from folio.evals.answers import Answer, AnswerEvaluator, Results
+from folio.evals.best_of import choosing
 from folio.evals.preference import judge_pairs
 from folio.evals.respond import respond_with
 from folio.evals.sanity import Known, Sanity, judge_answers, judge_degenerate
@@ -44,7 +45,7 @@ from folio.files import write_atomically
 from folio.infer.sampling import Sampling
 from folio.stages.tuned import shares_of
 from folio.stages.tuning import RecordsRecipe
-from folio.stages.use import load_run
+from folio.stages.use import load_run, load_scorer
 from folio.training.run import Run
 from folio.viz.sanity import write_sanity
 
@@ -216,6 +217,8 @@ def evaluate_answers(
     samples: int = 4,
     temperature: float = 1.0,
     max_new_tokens: int = 48,
+    judge: Path | None = None,
+    best_of: int = 1,
     seed: int = 0,
     device: str = "auto",
     say: Say = print,
@@ -223,9 +226,16 @@ def evaluate_answers(
     """Measure a run's answers, greedy and sampled; written to answers.json, too.
 
     The prompts are those of a file, or of `tasks` of the embedded world; there, also
-    in wordings that training never uses. Returns the results of each part by name.
+    in wordings that training never uses. With `best_of`, each sampled answer is the one
+    of so many that the reward model `judge` scores highest. Returns the results of each
+    part by name.
     """
-    _check(data, tasks, count=count, max_new_tokens=max_new_tokens)
+    _check(data, tasks, count=count, max_new_tokens=max_new_tokens, best_of=best_of)
+    if (judge is None) != (best_of == 1):
+        raise UserError(
+            f"best_of = {best_of}, judge = {judge}: a reward model chooses the best of "
+            "several; give both, or neither"
+        )
     model, tokenizer = load_run(folder, device)
     if data is not None:
         parts = {Path(data).name: file_exam(data, count, say, folder)}
@@ -235,6 +245,8 @@ def evaluate_answers(
             "unseen wordings": tales_exam(tasks, count, seed, held_out=True),
         }
     respond = respond_with(model, tokenizer, max_new_tokens, seed, say=say)
+    if judge is not None:
+        respond = choosing(respond, load_score(judge, device, say), best_of)
     found, kept = {}, {}
     for name, exam in parts.items():
         evaluator = AnswerEvaluator(
@@ -256,6 +268,8 @@ def evaluate_answers(
         samples=samples,
         temperature=temperature,
         max_new_tokens=max_new_tokens,
+        judge=judge,
+        best_of=best_of,
         seed=seed,
     )
     write_findings(folder, "answers.json", options, {"parts": kept}, say)
@@ -381,8 +395,6 @@ def evaluate_sanity(
 
 def load_score(folder: Path, device: str, say: Say) -> Score:
     """How the reward model of a run scores answers."""
-    from folio.stages.use import load_scorer
-
     model, tokenizer = load_scorer(folder, device)
     return scores_with(model, tokenizer, say=say)
 
