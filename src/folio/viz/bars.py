@@ -70,6 +70,7 @@ def _bar(bar: Bar, x: Scale, y: float) -> Markup:
             width=length,
             height=BAR - 1.0,
             fill=paint(bar.color),
+            fill_opacity=0.75,  # so that the interval is seen on it, in the dark too
         )
     ]
     if bar.low is not None and bar.high is not None:

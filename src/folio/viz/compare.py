@@ -37,6 +37,7 @@ from folio.viz.page import (
 from folio.viz.samples import group as group_samples
 from folio.viz.samples import prompt_title, sample_text
 from folio.viz.svg import Series, smoothed
+from folio.viz.tuned import stage_of
 
 CLOCKS = ("step", "tokens", "pairs", "seconds")
 
@@ -66,13 +67,22 @@ def render_compare(groups: Sequence[Group]) -> str:
 
 
 def score_of(groups: Sequence[Group], different: dict[str, list]) -> tuple[str, str]:
-    """What to judge by, key and name: losses of different tokens don't compare."""
+    """What to judge by, key and name; none where nothing can be compared.
+
+    Losses of different tokens can't, nor can those of different stages.
+    """
     for key in RISING:
         if all(group.mean(key) is not None for group in groups):
             return key, SCORES[key]
+    if differ_in_stage(groups):
+        return "", ""
     if "run.tokenizer.fingerprint" in different:
         return "val_bits_per_byte", "bits per byte"
     return "val_loss", "validation loss"
+
+
+def differ_in_stage(groups: Sequence[Group]) -> bool:
+    return len({stage_of(group.runs[0]) for group in groups}) > 1
 
 
 SCORES = {
@@ -124,11 +134,19 @@ def _curves(groups: Sequence[Group], different: dict) -> Section:
     wanted = {key: title_of(name) for key, name in SCORES.items()}
     wanted |= {key: title_of(readable(key)) for key in ("reward", "gold")}
     wanted |= {"kl_sequence": "KL to the parent, nats per answer"}
-    wanted |= {"entropy": "Entropy, nats per token", "val_loss": "Validation loss"}
+    wanted |= {"entropy": "Entropy, nats per token"}
+    wanted = {key: title for key, title in wanted.items() if _is_shared(groups, key)}
+    apart = differ_in_stage(groups)
+    wanted |= {} if apart else {"val_loss": "Validation loss"}
     wanted |= {"val_bits_per_byte": "Bits per byte, held out"} if cut else {}
-    wanted |= {"loss": "Training loss"}
+    wanted |= {} if apart else {"loss": "Training loss"}
     charts = [_chart(groups, key, title) for key, title in wanted.items()]
     lead = "A color is a run here, on every chart and in every table."
+    if apart:
+        lead += (
+            " These runs are of different stages, so their losses are not comparable; "
+            "what several of them have been measured in is."
+        )
     if any(len(group.runs) > 1 for group in groups):
         lead += " Runs that differ only by seed are drawn as mean and range."
     if cut:
@@ -139,6 +157,12 @@ def _curves(groups: Sequence[Group], different: dict) -> Section:
     legend = [swatch(group.color, group.title) for group in groups]
     body = join([tag("p", *legend, class_="legend"), *charts])
     return Section("curves", "Curves", body, lead)
+
+
+def _is_shared(groups: Sequence[Group], key: str) -> bool:
+    """Whether several groups have it; alone, a group is compared with nothing."""
+    having = [group for group in groups if group.runs[0].column(key)[1]]
+    return len(having) >= min(2, len(groups))
 
 
 def _chart(groups: Sequence[Group], key: str, title: str) -> Markup | None:
