@@ -55,13 +55,14 @@ def render_compare(groups: Sequence[Group]) -> str:
     different = differences(groups)
     sections = [_curves(groups, different), _numbers(groups)]
     sections += [_recipes(groups, different), _samples(groups)]
+    numbers = _headline(groups, different)
     count = sum(len(group.runs) for group in groups)
     names = " · ".join(group.name for group in groups)
     return page(
         title=names if len(names) <= 40 else f"{len(groups)} recipes compared",
         eyebrow=f"Comparison of {count} run{'s' if count > 1 else ''}",
         summary=_summary(groups, different),
-        opening=headline(_headline(groups, different)),
+        opening=headline(numbers) if numbers else Markup(""),
         sections=[section for section in sections if section],
     )
 
@@ -160,9 +161,14 @@ def _curves(groups: Sequence[Group], different: dict) -> Section:
 
 
 def _is_shared(groups: Sequence[Group], key: str) -> bool:
-    """Whether several groups have it; alone, a group is compared with nothing."""
-    having = [group for group in groups if group.runs[0].column(key)[1]]
-    return len(having) >= min(2, len(groups))
+    """Whether several groups have it, and not all of them always the same value.
+
+    Alone, a group is compared with nothing.
+    """
+    columns = [group.runs[0].column(key)[1] for group in groups]
+    having = [column for column in columns if column]
+    values = {value for column in having for value in column}
+    return len(having) >= min(2, len(groups)) and len(values) > 1
 
 
 def _chart(groups: Sequence[Group], key: str, title: str) -> Markup | None:

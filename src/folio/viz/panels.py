@@ -174,7 +174,7 @@ def distinct(lines: Iterable[Series]) -> tuple[list[Series], list[tuple[str, str
     kept: list[Series] = []
     same = []
     for line in lines:
-        twin = next((one for one in kept if _coincide(one, line)), None)
+        twin = next((one for one in kept if coincide(one, line)), None)
         if twin is None:
             kept.append(line)
         else:
@@ -182,7 +182,7 @@ def distinct(lines: Iterable[Series]) -> tuple[list[Series], list[tuple[str, str
     return kept, same
 
 
-def _coincide(one: Series, other: Series) -> bool:
+def coincide(one: Series, other: Series) -> bool:
     """Whether no eye could tell them apart."""
     same = len(one.x) == len(other.x) and one.x == other.x
     return same and np.allclose(one.y, other.y, rtol=1e-4, atol=1e-9, equal_nan=True)

@@ -27,7 +27,7 @@ from folio.viz.page import (
     page,
     table,
 )
-from folio.viz.panels import Family, constants, family_chart, is_steady
+from folio.viz.panels import Family, coincide, constants, family_chart, is_steady
 from folio.viz.samples import group, prompt_title, sample_strip
 from folio.viz.svg import Series, smoothed
 from folio.viz.tokens import read_tokens, token_lengths, token_strip, token_summary
@@ -167,7 +167,8 @@ def _meaning_of_loss(run: Run) -> str:
 def _repeats_loss(run: Run, key: str) -> bool:
     """Whether it is the loss by another name, as the only part of a sum is."""
     whole = "val_loss" if key.startswith("val_") else "loss"
-    return run.column(key) == run.column(whole)
+    part, loss = (Series(name, *run.column(name)) for name in (key, whole))
+    return coincide(part, loss)
 
 
 def _by_part(run: Run, family: str) -> Markup | None:

@@ -319,7 +319,7 @@ DOES = {
     "dpo": "taught by preferences, on pairs",
     "ppo": "taught by rewards with PPO, on prompts",
     "grpo": "taught by rewards with GRPO, on prompts",
-    "distill": "taught by a larger model, on conversations",
+    "distill": "distilled from another model, on conversations",
 }
 LOSSES = {
     "sft": "Loss is the surprise at the assistant's next token, in nats; lower is "
@@ -389,7 +389,9 @@ def tuned_numbers(run: Run, stage: str) -> list[tuple[str, str, str]]:
         add("KL to the parent", "kl_sequence", "nats per answer")
     elif stage != "dpo":
         unit = "nats per pair" if stage == "ranking" else "nats per token"
-        add("validation loss", "val_loss", unit)
+        best = found.get("best_step")
+        at = "" if best is None else f", step {best:,}"
+        add("validation loss", "val_loss", unit + at)
     for unit in ("tokens", "pairs"):
         if count := found.get(unit):
             rate = f"{compact(count / found['seconds'])} per second"
