@@ -30,7 +30,7 @@ from folio.stages.prepare import shard_folder
 from folio.stages.recipe import PretrainRecipe, TrainRecipe
 from folio.text.tokenizer import Tokenizer
 from folio.training.run import Run
-from folio.viz import compare_table, write_compare
+from folio.viz import compare_table, main_columns, write_compare
 
 
 def load_run(folder: Path, device: str = "auto") -> tuple[Decoder, Tokenizer]:
@@ -158,12 +158,13 @@ def encode_file(path: str, tokenizer: Tokenizer) -> Tokens:
 def compare_runs(folders: list[Path], out: Path) -> None:
     """`folio compare`: the main numbers here, curves and samples in a page."""
     rows = compare_table(folders)
-    columns = ("val_loss", "val_bits_per_byte", "parameters", "step", "seconds")
+    columns = main_columns(rows)
     width = max(len(row["run"]) for row in rows)
     print(" ".join(["run".ljust(width), *(f"{name:>18}" for name in columns)]))
     for row in rows:
         shown = [
-            f"{row[name]:>18,.6g}" if row.get(name) else " " * 18 for name in columns
+            " " * 18 if row.get(name) is None else f"{row[name]:>18,.6g}"
+            for name in columns
         ]
         print(" ".join([row["run"].ljust(width), *shown]))
     print(write_compare(folders, out))
