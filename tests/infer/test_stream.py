@@ -120,9 +120,9 @@ def test_a_model_that_sees_everything_has_no_stream():
 def test_a_stream_is_the_text_read_at_once(changes, window, sinks):
     """Positions of a stream are counted anew dozens of times, those of a text never."""
     model = streaming(model_of(**changes), window, sinks)
-    ids = ids_of(150)
+    ids = ids_of(90)
     wanted = model(torch.tensor([ids])).logits[0]
-    for sizes in ([1] * 150, [64, 1, 1, 30, 54], [7] * 21 + [3]):
+    for sizes in ([1] * 90, [64, 1, 1, 24], [7] * 12 + [6]):
         stream, found = Stream(model), []
         for size in sizes:
             start = len(found)

@@ -117,7 +117,7 @@ def read_in_pieces(model, tokens, positions, cuts, caches) -> torch.Tensor:
     return torch.cat(parts, dim=1)
 
 
-@many(400)
+@many(200)
 @given(shapes(), seeds, cuts, layouts(), kinds, st.integers(1, 6))
 @torch.no_grad()
 def test_any_cut_of_any_rows_gives_the_same_logits(
@@ -182,7 +182,7 @@ def changed_from(tokens: torch.Tensor, place: int) -> torch.Tensor:
     return changed
 
 
-@many(150)
+@many(80)
 @given(shapes(), thinking, seeds, places, st.sets(places, max_size=3), st.booleans())
 @torch.no_grad()
 def test_in_training_the_future_changes_nothing(
@@ -207,7 +207,7 @@ def test_in_training_the_future_changes_nothing(
         assert torch.allclose(before[:, last:], other[:, last:], rtol=0, atol=1e-10)
 
 
-@many(100)
+@many(60)
 @given(shapes(), seeds, cuts, places, kinds)
 @torch.no_grad()
 def test_in_decoding_the_future_changes_nothing(shape, seed, cuts, place, kind):

@@ -34,7 +34,7 @@ def fresh(options: dict):
     return learner, tiny_stream(order="epoch")
 
 
-@settings(max_examples=30, derandomize=True, deadline=None)
+@settings(max_examples=15, derandomize=True, deadline=None)
 @given(options=LEARNERS, cuts=st.sets(st.integers(1, STEPS - 1), max_size=3))
 def test_resumed_equals_never_stopped(options, cuts):
     seen: list[list[dict]] = [[], []]

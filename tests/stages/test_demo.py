@@ -47,8 +47,13 @@ def test_a_new_run_never_takes_an_old_folder(tmp_path):
 
 def test_results_put_the_model_beside_counting(tmp_path):
     recipe = demo_recipe(smoke=True, seed=1)
-    short = replace(recipe.train, steps=10)
-    recipe = replace(recipe, train=short, data=replace(recipe.data, megabytes=0.3))
+    recipe = replace(
+        recipe,
+        model=replace(recipe.model, d_model=16, n_layers=1),
+        train=replace(recipe.train, steps=5, eval_every=5),
+        data=replace(recipe.data, megabytes=0.3),
+        sample=replace(recipe.sample, every=0),
+    )
     run = pretrain(recipe, tmp_path / "run", say=lambda text: None)
     table = results(recipe, run)
     names, bits = [row[0] for row in table["rows"]], [row[1] for row in table["rows"]]

@@ -54,7 +54,7 @@ def parity_texts(library_text: str, number: int) -> list[str]:
 def test_ids_equal_tiktoken(pattern, bpe, bpe_gpt2, library_text):
     tokenizer = with_pattern(pattern, bpe, bpe_gpt2)
     other = to_tiktoken(tokenizer)
-    texts = parity_texts(library_text, 10_000)
+    texts = parity_texts(library_text, 4000)
     for text in texts:
         assert tokenizer.encode_readably(text) == other.encode_ordinary(text), text
     assert tokenizer.encode(library_text) == other.encode_ordinary(library_text)
@@ -202,14 +202,14 @@ def test_split_loses_nothing_and_equals_tiktokens_possessive_form(pattern):
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_nothing_changes_at_a_safe_cut(pattern):
     found = 0
-    for text in fuzzed(6000, seed=23, longest=20):
+    for text in fuzzed(2500, seed=23, longest=20):
         for end in range(1, len(text) + 1):
             cut = safe_cut(text[:end])
             if cut:
                 found += 1
                 parts = split(text[:cut], pattern) + split(text[cut:], pattern)
                 assert parts == split(text, pattern)
-    assert found > 10_000
+    assert found > 4000
 
 
 # training
@@ -246,6 +246,8 @@ def test_training_is_the_same_readable_fast_and_in_two_processes(
     assert BPETokenizer.train(files, **settings).merges == readable.merges
     texts = [file.read_text(encoding="utf-8") for file in files]
     assert BPETokenizer.train(texts, **settings).merges == readable.merges
+    if pattern not in ("gpt4", "mistral"):  # to start processes takes a second
+        return
     monkeypatch.setattr("folio.text.word_counts.PIECE", 10_000)
     two = BPETokenizer.train(files, processes=2, **settings)
     assert two.merges == readable.merges
