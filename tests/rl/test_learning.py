@@ -11,6 +11,15 @@ from folio.objectives.ppo import PPO
 from folio.rl.advantage import explained_variance, gae, group_advantages, whiten
 from folio.rl.kl import shaped_rewards
 from folio.training.learner import Learner
+from folio.training.loop import train
+from rl.letters import (
+    actor_critic,
+    grpo_rollouts,
+    learner_of,
+    letter,
+    ppo_rollouts,
+    tiny_policy,
+)
 from tabular import States
 
 ACTIONS, STEPS = 3, 3
@@ -54,7 +63,7 @@ def expected(model: States) -> float:
     return (chances * worth(ways)).sum().item()
 
 
-def learner_of(model: States, lr: float) -> Learner:
+def table_learner(model: States, lr: float) -> Learner:
     return Learner(model, torch.optim.Adam(model.parameters(), lr=lr), max_norm=None)
 
 
@@ -62,7 +71,7 @@ def learner_of(model: States, lr: float) -> Learner:
 @pytest.mark.parametrize("aggregation", ["token", "constant"])
 def test_grpo_finds_the_best_of_27_ways_in_6400_samples(seed, aggregation):
     model, make = States(len(PREFIXES), ACTIONS), torch.Generator().manual_seed(seed)
-    learner = learner_of(model, lr=0.1)
+    learner = table_learner(model, lr=0.1)
     for _ in range(100):
         actions = sample(model, 64, make)
         states = states_of(actions)
@@ -87,7 +96,7 @@ def test_grpo_finds_the_best_of_27_ways_in_6400_samples(seed, aggregation):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_ppo_finds_the_best_of_27_ways_in_3200_samples(seed):
     model, make = States(len(PREFIXES), ACTIONS), torch.Generator().manual_seed(seed)
-    learner, mask, explained = learner_of(model, lr=0.1), torch.ones(64, 3), []
+    learner, mask, explained = table_learner(model, lr=0.1), torch.ones(64, 3), []
     for _ in range(50):
         actions = sample(model, 64, make)
         states = states_of(actions)
@@ -133,7 +142,7 @@ def settle(objective, advantages, steps: int = 400) -> torch.Tensor:
     """
     model, arms = States(1, 5), torch.arange(5)[:, None]
     model.logits.data = REFERENCE.log()[None].clone()
-    learner, inputs = learner_of(model, lr=0.03), torch.zeros(5, 1, dtype=torch.long)
+    learner, inputs = table_learner(model, lr=0.03), torch.zeros(5, 1, dtype=torch.long)
     for _ in range(steps):
         with torch.no_grad():
             output = model(inputs, arms)
@@ -180,3 +189,57 @@ def test_grpo_with_k3_ends_where_forward_kl_pulls_it():
     wanted = PRICE * REFERENCE / (PRICE + mean - REWARD)
     torch.testing.assert_close(found, wanted, atol=2e-3, rtol=0)
     assert (found - best_for(PRICE)).abs().max() > 0.02
+
+
+# ---- a decoder, an engine and rollouts, as in a stage --------------------------------
+
+
+def rewards_while(model, rollouts, objective, lr: float, steps: int) -> list[float]:
+    """The mean reward of each rollout of a training."""
+    rewards = []
+
+    def hook(learner, metrics):
+        rollouts.after_update(metrics)
+        if rollouts.at_boundary:
+            rewards.append(rollouts.metrics["reward"])
+
+    train(learner_of(model, lr), rollouts, objective, steps=steps, hooks=[hook])
+    assert rollouts.metrics["sampler_difference"] < 1e-4
+    return rewards
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_grpo_answers_with_the_letter_that_is_asked_for_after_3840_samples(seed):
+    policy = tiny_policy(seed, d_model=64)
+    rollouts = grpo_rollouts(policy, 8, group=8, seed=seed, max_new_tokens=4)
+    rewards = rewards_while(policy, rollouts, GRPO(beta=0.01), lr=5e-3, steps=60)
+    assert rewards[0] < 0.15
+    assert sum(rewards[-5:]) / 5 > 0.85
+    assert rollouts.metrics["unfinished"] < 0.1
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_ppo_answers_with_the_letter_that_is_asked_for_after_2560_samples(seed):
+    model = actor_critic(tiny_policy(seed, d_model=64))
+    rollouts = ppo_rollouts(model, 64, epochs=2, seed=seed, max_new_tokens=4)
+    rewards = rewards_while(model, rollouts, PPO(), lr=5e-3, steps=80)
+    assert rewards[0] < 0.15
+    assert sum(rewards[-5:]) / 5 > 0.85
+    assert rollouts.metrics["unfinished"] < 0.1
+    assert len(rewards) == 40
+
+
+def test_without_a_reward_nothing_is_learned():
+    """Else the tests above would measure something else than learning."""
+    policy = tiny_policy(d_model=64)
+    rollouts = grpo_rollouts(
+        policy, 8, group=8, max_new_tokens=4, reward=lambda *said: torch.zeros(64)
+    )
+    rollouts.sampler.gold = letter
+    before = policy.embedding.weight.clone()
+    learner = learner_of(policy, lr=5e-3)
+    learner.optimizer.param_groups[0]["weight_decay"] = 0.0
+    train(learner, rollouts, GRPO(beta=0.0), steps=5)
+    assert rollouts.metrics["gold"] < 0.15
+    assert rollouts.metrics["dead_groups"] == 1.0
+    torch.testing.assert_close(policy.embedding.weight, before)
