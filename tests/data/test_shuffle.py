@@ -28,10 +28,10 @@ def test_a_huge_deck_costs_nothing():
     assert 0.45 < cards.mean() / size < 0.55
 
 
-@pytest.mark.parametrize("size", [2, 3, 5, 7, 16])
+@pytest.mark.parametrize("size", [2, 5, 16])
 def test_each_card_comes_first_equally_often(size):
-    """Chi-squared over 6,000 keys for each place; 8 sigmas are allowed."""
-    keys = 3000
+    """Chi-squared over 2,000 keys for each place; 8 sigmas are allowed."""
+    keys = 2000
     counts = np.zeros((size, size))
     for key in range(keys):
         counts[np.arange(size), shuffled(np.arange(size), size, key_of(key))] += 1

@@ -237,7 +237,7 @@ def test_training_is_the_same_readable_fast_and_in_two_processes(
     pattern, tmp_path, monkeypatch
 ):
     files = []
-    for index, source in enumerate(library_files(12)):
+    for index, source in enumerate(library_files(6)):
         files.append(tmp_path / f"{index}.txt")
         files[-1].write_bytes(source.read_bytes())
     settings = {"vocab_size": 330, "pattern": pattern}
