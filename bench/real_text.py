@@ -44,10 +44,11 @@ BASE = {
     "tokenizer": {"kind": "bpe", "vocab_size": 4096},
     "model": {"max_seq_len": 512, "d_model": 128, "n_layers": 4, "n_heads": 4},
     "optim": {"lr": 3e-3, "schedule": "linear", "floor": 0.02, "beta2": 0.98},
-    "train": {"steps": 2500, "batch": 8, "length": 256, "save_every": 0},
+    "train": {"steps": 1500, "batch": 8, "length": 256, "save_every": 0},
     "sample": {"every": 0},
 }
 QUICK = {"steps": 4, "eval_every": 4, "save_every": 0}
+FINE = {"optim": {"lr": 2e-3}, "train": {"steps": 300}}  # a model of this size
 
 
 def main() -> None:
@@ -82,7 +83,7 @@ def go(arguments, home: Path) -> list[dict[str, Any]]:
         pretrain(build(PretrainRecipe, values), base)
     rows = [row_of("pretrain", base)]
     tuned = home / "sft"
-    run_stage("sft", base, tuned, quick, data={"path": arguments.instructions})
+    run_stage("sft", base, tuned, quick, data={"path": arguments.instructions}, **FINE)
     rows.append(row_of("sft", tuned))
     pairs = {"path": arguments.preferences}
     run_stage("reward", tuned, home / "reward", quick, data=pairs)
