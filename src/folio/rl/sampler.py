@@ -121,7 +121,9 @@ class Sampler:
             )
             for ask in asked
         ]
-        handles = []
+        handles, policy = [], self.engine.model
+        was_training = policy.training
+        policy.eval()  # once: engines switch back and forth at every step
         try:
             handles += map(self.engine.submit, requests)
             said = [
@@ -132,6 +134,7 @@ class Sampler:
         finally:
             for handle in handles:
                 handle.cancel()
+            policy.train(was_training)
         for _, completion in said:
             if completion.error is not None:
                 raise RuntimeError(f"rollout: {completion.error}")
