@@ -152,6 +152,19 @@ def test_more_live_groups_than_places_are_left_over():
     assert kept == [LIVE, [2, 3], LIVE, LIVE]
 
 
+def test_a_difference_to_rows_that_do_not_count_is_no_life():
+    def ended(prompts, texts, finished):
+        return torch.tensor([1.0 if end else -9.0 for end in finished])
+
+    shortened = RolloutLength(6, least=6, most=8, target=1.0)
+    for length, rounds in ((shortened, 1), (SIX, 0)):
+        sampler = make_sampler(reward=ended, group=16)
+        found = sampler.draw(length, redraw=1)
+        assert 0 < sum(r.finished for r in found.kept) < 64
+        assert found.rounds == rounds
+        assert list(found.kept) == list(found.everything[:64])
+
+
 # ------------------------------------------------------------------------ refusals
 
 

@@ -96,6 +96,14 @@ def test_scored_at_another_temperature_is_noticed():
     rollouts.after_update(metrics)
 
 
+def test_the_reference_speaks_without_dropout():
+    noisy = eager_to_stop(dropout=0.5).train()
+    rollouts = grpo_rollouts(eager_to_stop(), reference=noisy, max_new_tokens=8)
+    next(rollouts)
+    rollout = rollouts.rollout
+    assert torch.equal(rollout.old_logprobs, rollout.reference_logprobs)
+
+
 def test_the_first_weight_is_the_first_token_and_the_last_is_end():
     rollouts = grpo_rollouts(eager_to_stop(), max_new_tokens=8)
     batch = next(rollouts)
@@ -231,6 +239,25 @@ def test_each_epoch_deals_every_row_once_in_an_order_of_its_own():
     first, second = dealt(), dealt()
     orders = [tuple(order) for order in (*first, *second)]
     assert len(set(orders)) == 4
+
+
+def test_later_rollouts_have_orders_of_their_own():
+    rollouts = grpo_rollouts(tiny_policy(), max_new_tokens=8, accumulate=16)
+    rollouts.sampler.engine.vocab_size = 5  # nothing but letters: all are as long
+    orders = set()
+    for _ in range(2):
+        dealt = [key_of_row(batch, 0) for batch in everything(rollouts, 16)]
+        rows = [key_of_row(rollouts.rollout, row) for row in range(16)]
+        orders.add(tuple(rows.index(key) for key in dealt))
+    assert len(orders) == 2
+
+
+def test_micro_batches_hold_rows_of_like_lengths():
+    rollouts = grpo_rollouts(eager_to_stop(), max_new_tokens=8, accumulate=4)
+    widths = [batch.inputs.shape[1] for batch in everything(rollouts, 4)]
+    lengths = rollouts.rollout.weights.nonzero()[:, 1].max()
+    assert widths == sorted(widths)
+    assert widths[0] < widths[-1] == lengths + 1
 
 
 def key_of_row(holder, row):
@@ -387,6 +414,10 @@ def test_a_policy_that_has_gone_too_far_starts_a_new_rollout():
     assert rollouts.number == 2
     rollouts.after_update({"approx_kl": 0.0})  # is the first one again
     assert not rollouts.at_boundary
+    strict = grpo_rollouts(tiny_policy(), epochs=4, stop_kl=1e-4)
+    next(strict)
+    strict.after_update({"approx_kl": 5e-3})  # rounding, before any step was made
+    assert not strict.at_boundary
     patient = grpo_rollouts(tiny_policy(), epochs=4)
     for kl in (0.0, 99.0):
         next(patient)

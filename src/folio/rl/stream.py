@@ -201,7 +201,10 @@ class Rollouts:
             self._left.clear()
 
     def largest_ratio(self) -> float:
-        """The largest new / old of the newest rollout, by the weights as they are."""
+        """The largest new / old of the newest rollout, by the weights as they are.
+
+        As dear as a third of an update; all ranks must ask at once.
+        """
         rollout = self.rollout
         if rollout is None:
             return 1.0
