@@ -13,8 +13,9 @@ from folio.infer.pages import PagePool, PageTable
 from folio.model.config import ModelConfig
 
 # PyTorch's kernel for CPUs adds up keys in blocks of 512 and lanes of 16. Where a key
-# falls among these must not depend on other rows, or the last bits of a sum would.
-BLOCK, LANES = 512, 16
+# falls among these must not depend on other rows, or the last bits of a sum would. MKL
+# on Intel splits sums of more than 384 by their length: above 256 all blocks are whole.
+BLOCK, LANES, SHORT = 512, 16, 256
 
 
 def page_bytes(config: ModelConfig, page_size: int, dtype: torch.dtype) -> int:
@@ -125,16 +126,23 @@ class Layout:
         first = np.minimum(unseen.min(1), self.positions.max(1, initial=0))
         first = np.maximum(first - window + 1, 0) // size  # (B,) first page seen
         kept, block = -(-sinks // size), max(BLOCK // size, 1)
-        start = kept + np.maximum(first - kept, 0) // block * block
-        if not (start > kept).any():
+        # Sinks keep whole blocks for themselves, as if the rest of those had gone by.
+        own = -(-kept // block) * block
+        start = np.maximum(first // block * block, own)
+        if not (start > own).any():
             return None
         count = max(int((last - start).max()) + 1, 1)
         moved = start[:, None] + np.arange(count)
-        ahead = np.broadcast_to(np.arange(kept), (len(last), kept))
+        ahead = np.tile(np.arange(own), (len(last), 1))
+        ahead[start > own, kept:] = self.pages.shape[1]  # beyond the table: empty
         return np.concatenate([ahead, moved], 1)
 
     def _look_up(self, columns: np.ndarray) -> tuple[Tensor, Tensor]:
-        step = LANES // math.gcd(self.store.page_size, LANES)
+        size = self.store.page_size
+        on_cpu = torch.device(self.store.device).type == "cpu"
+        long = on_cpu and columns.shape[1] * size > SHORT
+        slots = BLOCK if long else LANES
+        step = slots // math.gcd(size, slots)
         count = -(-columns.shape[1] // step) * step
         held = columns < self.pages.shape[1]
         inside = np.where(held, columns, 0)
