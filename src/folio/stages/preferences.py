@@ -90,10 +90,9 @@ def preferences(
     if data.path is not None:
         train, val = read_parts(data, lambda path: read_pairs(path, say), say)
         return Preferences(train, val, ())
-    options = {"flip": data.flip, "mistakes": data.mistakes}
-    options["categories"] = data.categories
-    source = tales_pairs(seed, "train", data.tasks, **options)
-    held = tales_pairs(0, "validation", data.tasks, mistakes=data.mistakes)
+    options = {"mistakes": data.mistakes, "categories": data.categories}
+    source = tales_pairs(seed, "train", data.tasks, flip=data.flip, **options)
+    held = tales_pairs(0, "validation", data.tasks, **options)
     val = [held.make(i) for i in range(data.val_examples)]
     train = [source.make(i) for i in range(data.examples)]
     if data.sampled:
