@@ -126,7 +126,7 @@ def row_of(stage: str, folder: Path) -> dict[str, Any]:
     info = Run(folder).read_info()
     return {
         "stage": stage,
-        "data": info["data"],
+        "data": info["data"] | {"name": Path(info["data"]["name"]).name},
         "parameters": info["parameters"]["total"],
         "seconds": info["results"]["seconds"],
         "first": plain(measured[0]),
