@@ -41,8 +41,8 @@ class Engine:
     models on a CPU in fp32 and fp64 that holds to the last bit (measured with one and
     two threads; `tests/infer/test_engine_alone.py`), for each row goes through the same
     arithmetic in any batch: products have no fewer than 4 rows, prompts are as wide as
-    a power of two, keys fill lanes of 16, and what was read as a prompt is never read
-    as an answer nor the other way round. Elsewhere it holds up to rounding, so that two
+    a power of two, keys fill lanes of 16 or whole blocks of 512, and what was read as a
+    prompt is never read as an answer nor the other way round. Elsewhere it holds up to rounding, so that two
     candidates which are all but equal may change places: in bf16 (one last digit in
     some 500 requests), with experts, whose batches are made of all rows, and on GPUs.
     """
