@@ -42,9 +42,10 @@ class Engine:
     two threads; `tests/infer/test_engine_alone.py`), for each row goes through the same
     arithmetic in any batch: products have no fewer than 4 rows, prompts are as wide as
     a power of two, keys fill lanes of 16 or whole blocks of 512, and what was read as a
-    prompt is never read as an answer nor the other way round. Elsewhere it holds up to rounding, so that two
-    candidates which are all but equal may change places: in bf16 (one last digit in
-    some 500 requests), with experts, whose batches are made of all rows, and on GPUs.
+    prompt is never read as an answer nor the other way round. Elsewhere it holds up to
+    rounding, so that two candidates which are all but equal may change places: in bf16
+    (one last digit in some 500 requests), with experts, whose batches are made of all
+    rows, and on GPUs.
     """
 
     def __init__(
