@@ -57,6 +57,7 @@ def test_a_row_that_was_cut_is_in_no_mean():
         assert found[3:5].tolist() == pytest.approx((other / divisor[scale]).tolist())
     assert dead_groups(rewards, 3, counts).tolist() == [True, False]
     assert dead_groups(rewards, 3).tolist() == [False, False]
+    assert dead_groups(-rewards, 3, counts).tolist() == [True, False]
     alone = torch.tensor([False, False, True] * 2)
     assert group_advantages(rewards, 3, "group", alone).tolist() == [0] * 6
     assert dead_groups(rewards, 3, alone & False).tolist() == [True, True]

@@ -94,6 +94,7 @@ def test_scored_at_another_temperature_is_noticed():
     rollouts = grpo_rollouts(policy, sampling=Sampling(0.7))
     metrics = learner_of(policy).update([next(rollouts)], GRPO(temperature=0.7))
     rollouts.after_update(metrics)
+    assert (metrics["ratio"], metrics["approx_kl"]) == (1.0, 0.0)
 
 
 def test_the_reference_speaks_without_dropout():
@@ -416,7 +417,7 @@ def test_a_policy_that_has_gone_too_far_starts_a_new_rollout():
     assert not rollouts.at_boundary
     strict = grpo_rollouts(tiny_policy(), epochs=4, stop_kl=1e-4)
     next(strict)
-    strict.after_update({"approx_kl": 5e-3})  # rounding, before any step was made
+    strict.after_update({"approx_kl": 5e-4})  # rounding, before any step was made
     assert not strict.at_boundary
     patient = grpo_rollouts(tiny_policy(), epochs=4)
     for kl in (0.0, 99.0):

@@ -34,6 +34,7 @@ from folio.rl.sampler import Sampler
 from folio.runtime import world_size
 
 PLAIN = Sampling()
+NOT_MOVED = 1e-3  # nats per token before a first step; bf16 rounds to 7e-6 at most
 FRUITLESS = 3  # rollouts in a row with nothing to learn from, before we give up
 
 
@@ -189,7 +190,7 @@ class Rollouts:
         self.updates += 1
         self.metrics["updates"] = self.updates
         kl = metrics["approx_kl"] / metrics.get("filled", 1.0)
-        if self.updates == 1 and not kl < 0.01:
+        if self.updates == 1 and not kl < NOT_MOVED:
             raise ValueError(
                 f"approx_kl = {kl:.3g} before the first step on a rollout: old and new"
                 " log-probs are of different distributions; give the objective the"
