@@ -18,9 +18,13 @@ def test_the_smoke_test_is_the_same_run_only_shorter():
     assert smoke.train.steps < full.train.steps / 10
 
 
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory):
+    return make_parent(tmp_path_factory.mktemp("demo")).folder
+
+
 @pytest.mark.parametrize("stage", TUNED)
-def test_every_stage_has_a_recipe_that_is_whole(stage, tmp_path):
-    parent = make_parent(tmp_path).folder
+def test_every_stage_has_a_recipe_that_is_whole(stage, parent):
     runs = dict.fromkeys(("pretrain", "sft", "reward"), parent)
     full = demo.tuned_recipe(stage, runs, seed=3)
     smoke = demo.tuned_recipe(stage, runs, 3, SMOKE)

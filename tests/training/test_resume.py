@@ -97,7 +97,7 @@ def test_whatever_is_forgotten_is_noticed(tmp_path, monkeypatch, forgotten):
         if forgotten == "stream":
             snapshot.state["stream"]["index"] = 0
         if forgotten == "sums":
-            snapshot.state["progress"] |= {"sums": {}, "updates": 0}
+            snapshot.state["progress"] |= {"sums": {}, "counts": {}}
         before = dict(optimizer)
         real(snapshot, learner)
         if forgotten == "rng":
