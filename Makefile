@@ -20,7 +20,7 @@ help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 	@echo "  Variables: PYTHON=python3.12  VENV=.venv  SMOKE=1 (demo)  ARGS='-k name' (test)"
 
-demo: $(VENV)/.demo-ready  ## train a small model and show it (SMOKE=1: half a minute)
+demo: $(VENV)/.demo-ready  ## the whole way, from no model to GRPO (SMOKE=1: half a minute)
 	$(BIN)/folio demo $(if $(SMOKE),--smoke)
 
 test: $(VENV)/.test-ready  ## run the tests: CPU only, offline

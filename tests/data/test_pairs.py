@@ -245,6 +245,18 @@ def test_resumed_in_mid_epoch_equals_never_stopped():
             other.load_state_dict(state)
 
 
+def test_to_measure_on_every_pair_comes_once_in_its_own_order():
+    pairs = [pair("?", f"yes {n}", "no", margin=n / 10) for n in range(5)]
+    stream = PairStream(pairs, TOKENIZER, batch=2, length=40)
+    batches = stream.once()
+    assert [batch.denominator for batch in batches] == [2, 2, 1]
+    leads = torch.cat([batch.leads for batch in batches])
+    torch.testing.assert_close(leads, torch.arange(5) / 10)
+    assert stream.index == 0
+    with pytest.raises(ValueError, match="endlessly"):
+        PairStream(tales_pairs(), TOKENIZER, batch=2, length=400).once()
+
+
 def test_the_embedded_worlds_pairs_are_in_each_category():
     found = stream(tales_pairs(), categories=PAIR_CATEGORIES, batch=40, length=900)
     batch = next(found)

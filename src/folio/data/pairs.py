@@ -202,6 +202,8 @@ class PairStream:
 
     def once(self) -> list[Batch]:
         """Every pair of a fixed number once, in their own order: to measure on."""
+        if isinstance(self.source, Endless):
+            raise ValueError("pairs that are made endlessly are never all dealt")
         every = list(range(len(self.kept)))
         starts = range(0, len(every), self.batch)
         return [self._kept_batch(every[i : i + self.batch]) for i in starts]
