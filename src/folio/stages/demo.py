@@ -90,7 +90,7 @@ def demo(folder: Path | None, *, smoke: bool, seed: int) -> Gains:
     folder = folder or _free_folder(Path("runs"), "demo-smoke" if smoke else "demo")
     runs = train_all(folder, seed, SMOKE if smoke else PLAIN)
     policies = {name: path for name, path in runs.items() if name != "reward"}
-    gains = judge_runs(policies, prompts=40 if smoke else 500, samples=4)
+    gains = judge_runs(policies, prompts=40 if smoke else 300, samples=2)
     print("\n" + gains.table())
     text = json.dumps(gains.to_dict(), indent=1)
     write_atomically(folder / "gains.json", text + "\n")
