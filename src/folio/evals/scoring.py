@@ -5,13 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-import torch
-from torch import Tensor
-
 from folio.config import UserError
 from folio.data.records import Messages
 from folio.data.rows import encode, make_row, pad_id
-from folio.model.scorer import Scorer
+from folio.model.scorer import Scorer, score_rows
 from folio.text.tokenizer import Tokenizer
 
 Say = Callable[[str], None]
@@ -57,27 +54,3 @@ def ids_of(messages: Messages, answer: str, tokenizer: Tokenizer) -> list[int]:
     """The conversation with its answer, up to the token that ends the answer's turn."""
     said = [*messages, {"role": "assistant", "content": answer}]
     return make_row(*encode(said, tokenizer)).ids.tolist()
-
-
-@torch.no_grad()
-def score_rows(model: Scorer, rows: Sequence[Sequence[int]], pad: int) -> Tensor:
-    """The value at the last token of each row, in evaluation mode: (B,), fp32.
-
-    Rows are filled up on the right. Position -1 tells an encoder, whose tokens look
-    ahead, what isn't there.
-    """
-    device = next(model.parameters()).device
-    ends = torch.tensor([len(row) - 1 for row in rows])
-    width = int(ends.max()) + 1
-    tokens = torch.full((len(rows), width), pad)
-    for row, ids in zip(tokens, rows, strict=True):
-        row[: len(ids)] = torch.tensor(ids)
-    positions = torch.arange(width).expand(len(rows), width)
-    positions = torch.where(positions <= ends[:, None], positions, -1)  # (B, T)
-    was_training = model.training
-    model.eval()
-    try:
-        values = model(tokens.to(device), positions.to(device)).values.float().cpu()
-    finally:
-        model.train(was_training)
-    return values.gather(1, ends[:, None])[:, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -87,6 +88,30 @@ class Scorer(nn.Module):
             mask = shared.masks.of(shared.positions)
             hidden = mean_over_seen(hidden, mask)
         return Output(values=self.value_head(hidden), router_loss=shared.router_loss)
+
+
+@torch.no_grad()
+def score_rows(model: Scorer, rows: Sequence[Sequence[int]], pad: int) -> Tensor:
+    """The value at the last token of each row, in evaluation mode: (B,), fp32.
+
+    Rows are filled up on the right. Position -1 tells an encoder, whose tokens look
+    ahead, what isn't there.
+    """
+    device = next(model.parameters()).device
+    ends = torch.tensor([len(row) - 1 for row in rows])
+    width = int(ends.max()) + 1
+    tokens = torch.full((len(rows), width), pad)
+    for row, ids in zip(tokens, rows, strict=True):
+        row[: len(ids)] = torch.tensor(ids)
+    positions = torch.arange(width).expand(len(rows), width)
+    positions = torch.where(positions <= ends[:, None], positions, -1)  # (B, T)
+    was_training = model.training
+    model.eval()
+    try:
+        values = model(tokens.to(device), positions.to(device)).values.float().cpu()
+    finally:
+        model.train(was_training)
+    return values.gather(1, ends[:, None])[:, 0]
 
 
 def mean_over_seen(hidden: Tensor, mask: Mask) -> Tensor:

@@ -17,7 +17,7 @@ from folio.config import UserError
 from folio.data.records import Prompt, Say
 from folio.data.rows import encode, make_row, pad_id
 from folio.data.verifiers import Verifier, verify
-from folio.model.scorer import Scorer
+from folio.model.scorer import Scorer, score_rows
 from folio.rl.kl import punish_unfinished
 from folio.rl.ranks import of_all_ranks
 from folio.text.tokenizer import Tokenizer
@@ -104,33 +104,9 @@ class ModelReward:
         for first in range(0, len(rows), self.max_batch):
             group = by_length[first : first + self.max_batch]
             chosen = [rows[i] for i in group]
-            scores[group] = last_values(self.scorer, chosen, pad_id(self.tokenizer))
+            scores[group] = score_rows(self.scorer, chosen, pad_id(self.tokenizer))
         config = self.scorer.config
         return (scores - config.mean) / config.deviation
-
-
-@torch.no_grad()
-def last_values(scorer: Scorer, rows: Sequence[Sequence[int]], pad: int) -> Tensor:
-    """The value at the last token of each row of ids, without dropout: (B,), fp32.
-
-    Rows are filled up on the right. Positions of -1 tell an encoder, whose tokens look
-    ahead, what isn't there.
-    """
-    device = next(scorer.parameters()).device
-    last = torch.tensor([len(row) - 1 for row in rows])
-    width = int(last.max()) + 1
-    tokens = torch.full((len(rows), width), pad)
-    for row, ids in zip(tokens, rows, strict=True):
-        row[: len(ids)] = torch.tensor(ids)
-    positions = torch.arange(width).expand(len(rows), width)
-    positions = torch.where(positions <= last[:, None], positions, -1)  # (B, T)
-    was_training = scorer.training
-    scorer.eval()
-    try:
-        values = scorer(tokens.to(device), positions.to(device)).values
-    finally:
-        scorer.train(was_training)
-    return values.float().cpu().gather(1, last[:, None])[:, 0]
 
 
 class MixedReward:
