@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from folio.config import UserError
-from folio.data.chats import BLOCK, ChatStream, pack
+from folio.data.chats import BLOCK, ChatStream
 from folio.data.curriculum import Curriculum
 from folio.data.embedded import tales_conversations
 from folio.data.order import Endless, Order
 from folio.data.records import Conversation
-from folio.data.rows import fit, last_answer, make_row, pad_id, padded
+from folio.data.rows import fit, last_answer, make_row, pack_rows, pad_id, padded
 from folio.model.config import ModelConfig
 from folio.model.decoder import Decoder
 from folio.objectives.next_token import next_token
@@ -370,7 +370,7 @@ def test_packing_loses_nothing_and_overfills_nothing(sizes):
     rows = [
         make_row([i] * (size + 1), [0] + [1] * size) for i, size in enumerate(sizes)
     ]
-    groups = pack(rows, 30)
+    groups = pack_rows(rows, 30)
     assert sorted(int(row.ids[0]) for group in groups for row in group) == list(
         range(len(sizes))
     )

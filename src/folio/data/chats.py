@@ -20,6 +20,7 @@ from folio.data.rows import (
     encode,
     fit,
     make_row,
+    pack_rows,
     packed,
     pad_id,
     padded,
@@ -208,7 +209,8 @@ positions (1, 12) int64, documents (1, 12) int64, denominator 4)
         """The rows that a block of the order becomes: conversations of each."""
         if self._groups is None or self._groups[0] != block:
             rows = self.source.block(block)
-            groups = pack(rows, self.length) if self.packed else [[r] for r in rows]
+            alone = [[row] for row in rows]
+            groups = pack_rows(rows, self.length) if self.packed else alone
             self._groups = (block, groups)
         return self._groups[1]
 
@@ -232,29 +234,3 @@ positions (1, 12) int64, documents (1, 12) int64, denominator 4)
         """
         check_state(state, self.state_dict(), moves={"block", "row"})
         self.block, self.row = int(state["block"]), int(state["row"])
-
-
-def pack(rows: Sequence[Row], length: int) -> list[list[Row]]:
-    """Put each row into the fullest group that has room for it, the longest first.
-
-    Best fit decreasing (Johnson 1973). Groups, and rows in them, stand in the order of
-    their earliest row, so that short ones come as early as long ones.
-
-    >>> rows = [make_row(range(n + 1), [0] + n * [1]) for n in (2, 5, 3, 4)]
-    >>> [[row.targets for row in group] for group in pack(rows, 8)]
-    [[2, 4], [5, 3]]
-    """
-    longest_first = sorted(range(len(rows)), key=lambda i: -rows[i].targets)
-    groups: list[list[int]] = []
-    free: list[int] = []
-    for index in longest_first:
-        need = rows[index].targets
-        fitting = [group for group, room in enumerate(free) if room >= need]
-        if fitting:
-            best = min(fitting, key=free.__getitem__)
-            groups[best].append(index)
-            free[best] -= need
-        else:
-            groups.append([index])
-            free.append(length - need)
-    return [[rows[i] for i in group] for group in sorted(map(sorted, groups))]

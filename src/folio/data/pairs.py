@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from folio.config import UserError
 from folio.data.batch import Batch
+from folio.data.layout import lay_out, respond
 from folio.data.order import Endless, Order, Source, check_ranks, check_state
 from folio.data.records import Pair, Say
 from folio.data.rows import (
@@ -84,8 +85,8 @@ def read_whole(rows: Sequence[Row], pad: int, masked: bool = False) -> Batch:
     """Rows of which every id is read, the last one too, after which nothing is learned.
 
     inputs, targets, weights (B, T), T the longest row; ends (B,): the place of each
-    row's last id in inputs. `masked`: positions (B, T), -1 on padding. The denominator
-    is B.
+    row's last id in inputs. `masked`: positions (B, T), -1 on padding; else, how to
+    read neighbors' prompts once (see `folio.data.layout`). The denominator is B.
 
     >>> rows = [make_row([5, 6, 7], [0, 1, 1]), make_row([5, 8], [0, 1])]
     >>> batch = read_whole(rows, pad=0, masked=True)
@@ -110,6 +111,9 @@ def read_whole(rows: Sequence[Row], pad: int, masked: bool = False) -> Batch:
     if masked:
         places = torch.arange(shape[1]).expand(shape)
         batch["positions"] = places.where(places <= ends[:, None], -1)
+    else:
+        starts = (weights != 0).int().argmax(1)
+        batch.update(lay_out(inputs, starts, ends + 1))
     return batch
 
 
@@ -296,9 +300,8 @@ def answer_logprobs(model: nn.Module, batch: Batch) -> Tensor:
     model.eval()
     try:
         batch = batch.to(device)
-        where = {"positions": batch.positions} if "positions" in batch else {}
-        output = model(batch.inputs, targets=batch.targets, **where)
-        logprobs = output.logprobs.float()
-        return torch.where(batch.weights > 0, logprobs, 0.0).sum(1).cpu()
+        where = batch.weights > 0
+        output = respond(model, batch, targets=batch.targets, where=where)
+        return torch.where(where, output.logprobs.float(), 0.0).sum(1).cpu()
     finally:
         model.train(was_training)

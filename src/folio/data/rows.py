@@ -14,6 +14,8 @@ import torch
 
 from folio.config import UserError
 from folio.data.batch import Batch
+from folio.data.layout import answers_laid_out
+from folio.data.packing import pack
 from folio.text.chat import ChatTemplate, Message
 from folio.text.tokenizer import Tokenizer
 
@@ -122,7 +124,8 @@ def pad_id(tokenizer: Tokenizer) -> int:
 def padded(rows: Sequence[Row], pad: int) -> Batch:
     """One conversation a row, filled up on the right, where no token looks.
 
-    inputs, targets, weights (B, T) with T the longest row.
+    inputs, targets, weights (B, T) with T the longest row; and how to read them
+    without what they are filled up with (see `folio.data.layout`).
     """
     width = max(row.targets for row in rows)
     inputs = torch.full((len(rows), width), pad, dtype=torch.long)
@@ -130,7 +133,19 @@ def padded(rows: Sequence[Row], pad: int) -> Batch:
     weights = torch.zeros(len(rows), width)
     for index, row in enumerate(rows):
         put(inputs, targets, weights, index, 0, row)
-    return Batch(weights.sum().item(), inputs=inputs, targets=targets, weights=weights)
+    return Batch(
+        weights.sum().item(),
+        inputs=inputs,
+        targets=targets,
+        weights=weights,
+        **answers_laid_out(inputs, weights),
+    )
+
+
+def pack_rows(rows: Sequence[Row], length: int) -> list[list[Row]]:
+    """Rows that share one of `length` targets, as few as they fit into (see `pack`)."""
+    groups = pack([row.targets for row in rows], length)
+    return [[rows[i] for i in group] for group in groups]
 
 
 def packed(rows: Sequence[Sequence[Row]], pad: int) -> Batch:

@@ -113,7 +113,8 @@ class Decoder(nn.Module):
         What else may be asked of targets is described at `answer`. positions (B, T)
         default to 0, 1, ...; a cache, one per layer, needs them.
         Position -1 marks padding, whose output means nothing and which nobody sees.
-        documents (B, T) number the documents of a packed row; none sees another.
+        documents (B, T) number the documents of a packed row; none sees another. With
+        (B, T, N) a token is of the first and sees all N, as an answer its prompt.
         """
         hidden, shared = self.hidden(tokens, positions, cache, documents)
         if targets is None:

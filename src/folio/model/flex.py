@@ -18,7 +18,7 @@ from torch.nn.attention.flex_attention import (
 )
 
 from folio.model.attend import soft_cap
-from folio.model.mask import Mask, sees
+from folio.model.mask import Mask, in_reach, sees
 
 
 def flex(
@@ -75,7 +75,7 @@ def rule_of(mask: Mask, batch: int) -> Callable[..., Tensor]:
     """`visible` for one (row, head, query, key) at a time."""
 
     def all_rows(x: Tensor) -> Tensor:
-        return x.expand(batch, -1).contiguous()
+        return x.expand(batch, *x.shape[1:]).contiguous()
 
     queries, keys = all_rows(mask.query_positions), all_rows(mask.key_positions)
     rule = (mask.window, mask.sinks, mask.both_ways)
@@ -83,5 +83,6 @@ def rule_of(mask: Mask, batch: int) -> Callable[..., Tensor]:
         return lambda b, h, q, k: sees(queries[b, q], keys[b, k], *rule)
     of_query, of_key = (all_rows(d) for d in mask.documents)
     return lambda b, h, q, k: (
-        sees(queries[b, q], keys[b, k], *rule) & (of_query[b, q] == of_key[b, k])
+        sees(queries[b, q], keys[b, k], *rule)
+        & in_reach(of_query[b, q], of_key[b, k], 0)
     )

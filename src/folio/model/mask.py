@@ -33,8 +33,9 @@ def visible(
     A query sees the keys at its own position and before; with a window only the last
     `window` of them, its own included, and the first `sinks` (Xiao et al. 2023). In a
     row packed with several documents, (B, T) and (B, S) say which token is of which,
-    and none sees another's. Position -1 marks an empty slot of a cache, or padding,
-    which nobody sees. In an encoder they look `both_ways`: ahead as far as back.
+    and none sees another's; (B, T, N) name N documents that a token sees, its own
+    first. Position -1 marks an empty slot of a cache, or padding, which nobody sees.
+    In an encoder they look `both_ways`: ahead as far as back.
 
     >>> visible(torch.tensor([[1, 2]]), torch.tensor([[0, 1, 2, -1]])).int()
     tensor([[[1, 1, 0, 0],
@@ -49,8 +50,19 @@ def visible(
     query, key = query_positions[:, :, None], key_positions[:, None, :]
     seen = sees(query, key, window, sinks, both_ways)
     if documents is not None:
-        seen = seen & (documents[0][:, :, None] == documents[1][:, None, :])
+        seen = seen & in_reach(documents[0][:, :, None], documents[1][:, None, :], 3)
     return seen
+
+
+def in_reach(query: Tensor, key: Tensor, dims: int) -> Tensor:
+    """Is the key's document one that the query sees? bool of `dims` dimensions.
+
+    A dimension more than that tells several documents, of which the first is a
+    token's own.
+    """
+    if query.ndim == dims:
+        return query == key
+    return (query == key[..., :1]).any(-1)
 
 
 class Mask:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from folio.config import UserError
 from folio.data.batch import Batch
-from folio.objectives.logprobs import add_router_loss, kept, respond
+from folio.data.layout import respond
+from folio.objectives.logprobs import add_router_loss, kept
 
 
 def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from folio.config import UserError
 from folio.data.batch import Batch
-from folio.objectives.logprobs import add_router_loss, respond, row_sums
+from folio.data.layout import respond
+from folio.objectives.logprobs import add_router_loss, row_sums
 from folio.objectives.ranking import pair_accuracy, pairs
 
 LOSSES = ("sigmoid", "robust", "hinge", "ipo", "simpo")
@@ -122,7 +123,8 @@ of flipped labels, above 0 and below 0.5
     def __call__(
         self, model: nn.Module, batch: Batch
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        output = respond(model, batch, targets=batch.targets)
+        where = batch.weights != 0
+        output = respond(model, batch, targets=batch.targets, where=where)
         policy, lengths = row_sums(output.logprobs, batch.weights)
         needed = self.loss != "simpo"
         reference = batch.references if needed else batch.get("references")

@@ -68,7 +68,9 @@ class GRPO:
 
     batch: inputs, targets, weights, old_logprobs, advantages (B, T), and, unless beta
     is 0, reference_logprobs (B, T). The upper clip is the wider one, so that rare
-    tokens can rise, too (Yu et al. 2025, "clip-higher").
+    tokens can rise, too (Yu et al. 2025, "clip-higher"). Where a rollout is learned
+    from but once, the old policy is the new one: such a batch has sampler_logprobs
+    instead of old_logprobs, with which metrics compare, and the loss does not.
 
     Metrics are divided like the loss. Under "constant" the denominator is more than
     the weights' sum: divide them by the metric `filled` for a mean per token.
@@ -107,9 +109,14 @@ reference and is 0 on average; choose k3 or k2
     ) -> tuple[Tensor, dict[str, Tensor]]:
         output = respond_again(model, batch, self.temperature, self.entropy)
         weights, clip = batch.weights, (self.clip_low, self.clip_high)
-        new, old = kept(output.logprobs, weights), kept(batch.old_logprobs, weights)
-        advantages = kept(batch.advantages, weights)
-        policy = (policy_loss(new - old, advantages, *clip) * weights).sum()
+        new, advantages = (
+            kept(x, weights) for x in (output.logprobs, batch.advantages)
+        )
+        if "old_logprobs" in batch:
+            old = before = kept(batch.old_logprobs, weights)
+        else:
+            old, before = kept(batch.sampler_logprobs, weights), new.detach()
+        policy = (policy_loss(new - before, advantages, *clip) * weights).sum()
         metrics = {
             "policy_loss": policy,
             "filled": weights.sum(),

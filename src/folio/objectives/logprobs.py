@@ -14,16 +14,12 @@ from torch import Tensor, nn
 
 from folio.config import UserError
 from folio.data.batch import Batch
-from folio.objectives.next_token import PACKED
+from folio.data.layout import respond
 
 
-def respond(model: nn.Module, batch: Batch, **asked: object):
-    """The one call of the model that an objective makes, for packed rows too."""
-    packed = {name: batch[name] for name in PACKED if name in batch}
-    return model(batch.inputs, **asked, **packed)
-
-
-def respond_again(model: nn.Module, batch: Batch, temperature: float, entropy: bool):
+def respond_again(
+    model: nn.Module, batch: Batch, temperature: float, entropy: bool = False
+):
     """What a policy now says of the responses of a rollout, and of nothing else.
 
     At the temperature that they were sampled at: else the ratio to the old log-probs

@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from folio.data.batch import Batch
-
-PACKED = ("positions", "documents")  # what a row of several documents comes with
+from folio.data.layout import respond
 
 
 def next_token(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -19,10 +18,9 @@ def next_token(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor
     What routers ask for is added, each row's as often as it has weight; the metrics
     then tell the two apart.
     """
-    asked = {name: batch[name] for name in PACKED if name in batch}
-    if batch.denominator < batch.targets.numel():  # prompts need no log-probs
-        asked["where"] = batch.weights != 0
-    output = model(batch.inputs, targets=batch.targets, **asked)
+    some = batch.denominator < batch.targets.numel()  # prompts need no log-probs
+    asked = {"where": batch.weights != 0} if some else {}
+    output = respond(model, batch, targets=batch.targets, **asked)
     loss = -(output.logprobs * batch.weights).sum()
     if output.router_loss is None:
         return loss, {}

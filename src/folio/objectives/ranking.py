@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from folio.config import UserError
 from folio.data.batch import Batch
-from folio.objectives.logprobs import add_router_loss, respond
+from folio.data.layout import respond
+from folio.objectives.logprobs import add_router_loss
 
 
 def pairs(x: Tensor) -> tuple[Tensor, Tensor]:

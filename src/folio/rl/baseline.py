@@ -33,6 +33,7 @@ class Baseline(Protocol):
 
     needs_critic: bool
     needs_reference: bool
+    needs_scores: bool  # log-probs and values by the forward of the training
 
     def lesson(self, rollout: Rollout) -> Lesson:
         """Advantages and what else the objective reads; may steer its own price."""
@@ -53,7 +54,7 @@ class GroupBaseline:
     can be cut in any way.
     """
 
-    needs_critic = needs_reference = False
+    needs_critic = needs_reference = needs_scores = False
 
     def __init__(
         self,
@@ -94,7 +95,7 @@ class CriticBaseline:
     scores are divided by the deviation of all so far.
     """
 
-    needs_critic = True
+    needs_critic = needs_scores = True
 
     def __init__(
         self,

@@ -38,7 +38,8 @@ class Rollout:
     came. counts (N,): may be learned from; rows that were cut short by us may not.
     rewards (N,). old_logprobs (N, T) by the policy that spoke, reference_logprobs and
     values (N, T) where there is a reference and a critic. sampler_logprobs (N, T) are
-    only a check: what is learned from comes from the forward of the training.
+    only a check: what is learned from comes from the forward of the training. Unless
+    `scored`, that is yet to come, and old_logprobs are the sampler's.
     """
 
     prompts: Sequence[Prompt]
@@ -52,6 +53,7 @@ class Rollout:
     rewards: Tensor
     sampler_logprobs: Tensor
     old_logprobs: Tensor
+    scored: bool = True
     reference_logprobs: Tensor | None = None
     values: Tensor | None = None
 
@@ -78,8 +80,11 @@ class Rollout:
         found = {
             "inputs": self.inputs,
             "targets": self.targets,
-            "old_logprobs": self.old_logprobs,
         }
+        if self.scored:
+            found["old_logprobs"] = self.old_logprobs
+        else:
+            found["sampler_logprobs"] = self.sampler_logprobs
         if self.reference_logprobs is not None:
             found["reference_logprobs"] = self.reference_logprobs
         return found
@@ -126,12 +131,3 @@ def as_rows(responses: Sequence[Response], pad: int) -> Rows:
         [logprob for response in responses for logprob in response.logprobs]
     )
     return Rows(batch.inputs, batch.targets, batch.weights, logprobs)
-
-
-def ends_of(weights: Tensor) -> Tensor:
-    """One more than the place of each row's last weight: (N, T) -> (N,).
-
-    >>> ends_of(torch.tensor([[0.0, 1.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0]]))
-    tensor([3, 1])
-    """
-    return (torch.arange(1, weights.shape[1] + 1) * (weights != 0)).amax(1)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from folio.config import UserError
 from folio.data.batch import Batch
+from folio.data.layout import answers_laid_out, ends_of
 from folio.data.order import check_state
 from folio.data.prompts import PromptStream
 from folio.data.rows import pad_id
@@ -24,12 +25,12 @@ from folio.data.verifiers import Verifier
 from folio.infer.sampling import Sampling
 from folio.model.decoder import Decoder
 from folio.model.scorer import ActorCritic
-from folio.objectives.logprobs import largest_ratio
+from folio.objectives.logprobs import largest_ratio, respond_again
 from folio.rl.baseline import Baseline
 from folio.rl.control import RolloutLength
 from folio.rl.ranks import filled_by_ranks
 from folio.rl.rewards import Reward
-from folio.rl.rollout import Response, Rollout, as_rows, ends_of
+from folio.rl.rollout import Response, Rollout, as_rows
 from folio.rl.sampler import Sampler
 from folio.runtime import world_size
 
@@ -49,6 +50,11 @@ class RolloutOptions:
     redraw: int = 0  # rounds of new prompts for groups that teach nothing
     stop_kl: float | None = None  # nats per token from old to new; 1.5 times it stops
     seed: int = 0
+
+    @property
+    def updates(self) -> int:
+        """Of each rollout, unless they stop early."""
+        return self.epochs * self.minibatches
 
     def __post_init__(self) -> None:
         for name in ("group", "epochs", "minibatches", "accumulate"):
@@ -72,8 +78,9 @@ class Rollouts:
 
     Each rollout: responses to the next prompts are sampled by the model as it now is,
     judged, and scored by the forward of the training; `baseline` makes advantages of
-    that. Then come `epochs` times `minibatches` times `accumulate` batches, in an order
-    that depends on (seed, number of the rollout, epoch) alone, and then the next one.
+    that. (Where there is but one update, the objective scores in passing.) Then come
+    `epochs` times `minibatches` times `accumulate` batches, in an order that depends on
+    (seed, number of the rollout, epoch) alone, and then the next one.
 
     Each rank samples and judges its own prompts. Then all of them hold the whole
     rollout, so that all compute the same advantages and prices, and each takes its
@@ -247,6 +254,7 @@ class Rollouts:
     def _begin(self) -> None:
         """Sample, judge, score; steer what is steered; lay out the batches."""
         start, cap = time.perf_counter(), self.length.tokens
+        self.number += 1
         drawn = self.sampler.draw(self.length, self.options.redraw)
         rollout = self._score(drawn.kept)
         lesson = self.baseline.lesson(rollout)
@@ -254,12 +262,10 @@ class Rollouts:
             self.length.update(rollout.kl[0])
         self.rollout, self.updates = rollout, 0
         self._tensors = rollout.tensors | lesson.tensors
-        widths = ends_of(rollout.weights)
         for epoch in range(self.options.epochs):
-            for part in self._parts(epoch, widths):  # (accumulate, world, rows)
+            for part in self._parts(epoch):  # (accumulate, world, rows)
                 if rollout.learned[part.flatten()].any():
                     self._left.extend(part[:, self.prompts.rank])
-        self.number += 1
         seconds = time.perf_counter() - start
         tokens = sum(len(response.ids) for response in drawn.everything)
         self.metrics = {
@@ -275,7 +281,10 @@ class Rollouts:
     def _score(self, responses: Sequence[Response]) -> Rollout:
         """Log-probs and values by the forward of the training, without dropout."""
         rows = as_rows(responses, pad_id(self.prompts.tokenizer))
-        old, values = self._read(self.model, *rows[:3])
+        scored = self.baseline.needs_scores or self.options.updates > 1
+        old, values = rows.logprobs, None
+        if scored:
+            old, values = self._read(self.model, *rows[:3])
         reference = None
         if self.reference is not None:
             reference, _ = self._read(self.reference, *rows[:3])
@@ -292,6 +301,7 @@ class Rollouts:
             rewards=torch.tensor([r.reward for r in responses]),
             sampler_logprobs=rows.logprobs,
             old_logprobs=old,
+            scored=scored,
             reference_logprobs=reference,
             values=values,
         )
@@ -309,19 +319,17 @@ class Rollouts:
         dtype = torch.promote_types(weight.dtype, torch.float32)
         logprobs = torch.zeros(inputs.shape, dtype=dtype, device=weight.device)
         values = torch.zeros_like(logprobs) if isinstance(model, ActorCritic) else None
-        widths, was_training = ends_of(weights), model.training
+        was_training = model.training
         model.eval()
         try:
-            parts = self._parts(0, widths)[:, :, self.prompts.rank]
-            for share in parts.flatten(0, 1):
-                here = share, slice(int(widths[share].max()))
+            for share in self._parts(0)[:, :, self.prompts.rank].flatten(0, 1):
+                here = share, slice(int(ends_of(weights[share]).max()))
+                rows = {"inputs": inputs[here], "targets": targets[here]}
+                laid = answers_laid_out(inputs[here], weights[here])
+                batch = Batch(1, weights=weights[here], **rows, **laid)
+                batch = batch.to(weight.device)
                 with self.autocast():
-                    output = model(
-                        inputs[here].to(weight.device),
-                        targets=targets[here].to(weight.device),
-                        where=weights[here].to(weight.device) != 0,
-                        temperature=self.temperature,
-                    )
+                    output = respond_again(model, batch, self.temperature)
                 logprobs[here] = output.logprobs.to(dtype)
                 if values is not None:
                     values[here] = output.values.to(dtype)
@@ -330,19 +338,18 @@ class Rollouts:
         logprobs = filled_by_ranks(logprobs).cpu()
         return logprobs, None if values is None else filled_by_ranks(values).cpu()
 
-    def _parts(self, epoch: int, widths: Tensor) -> Tensor:
+    def _parts(self, epoch: int) -> Tensor:
         """Rows of each batch: (minibatches, accumulate, ranks, rows).
 
-        Which rows meet in a minibatch is left to chance. Inside of one they stand by
-        their widths (N,): so its micro-batches have less padding, and mean the same.
+        Which groups meet is left to chance. A group stays together as far as it can,
+        so that its prompt is read once.
         """
         options, prompts = self.options, self.prompts
-        count = prompts.batch * prompts.world * options.group
+        count = prompts.batch * prompts.world
         key = key_of(options.seed, self.number, epoch)
-        order = shuffled(np.arange(count), count, key)
-        rows = torch.from_numpy(order).view(options.minibatches, -1)
-        rows = rows.gather(1, widths[rows].sort(dim=1, stable=True).indices)
-        return rows.view(len(rows), options.accumulate, -1, prompts.world).mT
+        groups = torch.from_numpy(shuffled(np.arange(count), count, key))
+        rows = groups[:, None] * options.group + torch.arange(options.group)
+        return rows.view(options.minibatches, options.accumulate, prompts.world, -1)
 
     def _batch(self, rows: Tensor) -> Batch:
         """These rows of the rollout, as wide as the longest of them."""
@@ -353,7 +360,8 @@ class Rollouts:
             name: x[rows, :width] if x.ndim > 1 else x[rows]
             for name, x in self._tensors.items()
         }
-        return Batch(denominator, weights=weights, **cut)
+        laid = answers_laid_out(cut["inputs"], self.rollout.weights[rows, :width])
+        return Batch(denominator, weights=weights, **cut, **laid)
 
 
 def about_responses(drawn: Sequence[Response]) -> dict[str, float]:
@@ -376,7 +384,9 @@ def about_responses(drawn: Sequence[Response]) -> dict[str, float]:
 
 def about_rollout(rollout: Rollout) -> dict[str, float]:
     """What its log-probs say."""
-    found = {"sampler_difference": rollout.sampler_difference}
+    found = {}
+    if rollout.scored:
+        found["sampler_difference"] = rollout.sampler_difference
     if rollout.kl is not None:
         found["kl_sequence"], found["kl_token"] = rollout.kl
     return found

@@ -13,9 +13,9 @@ import torch
 from folio.config import UserError
 from folio.data.batch import Batch
 from folio.data.chats import ChatStream
+from folio.data.layout import respond
 from folio.evals.held_out import held_out
 from folio.model.decoder import Decoder
-from folio.objectives.logprobs import respond
 from folio.stages.assemble import Parts, Say, make_learner
 from folio.stages.evaluate import last_exchange
 from folio.stages.exam import answers_measure, exam_of

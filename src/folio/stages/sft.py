@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 
 from folio.data.batch import Batch
-from folio.data.chats import ChatStream, Fitter, pack
+from folio.data.chats import ChatStream, Fitter
 from folio.data.curriculum import Curriculum
 from folio.data.embedded import tales_conversations
 from folio.data.order import Source
 from folio.data.records import Conversation, read_conversations
-from folio.data.rows import packed, pad_id
+from folio.data.rows import pack_rows, packed, pad_id
 from folio.evals.held_out import held_out
 from folio.objectives.next_token import next_token
 from folio.stages.assemble import Parts, Say, make_learner
@@ -126,6 +126,6 @@ def chats_once(
     rows = [row for row in map(fitter, conversations) if row is not None]
     if fitter.truncated or fitter.dropped:
         say(f"held out: {fitter.report()}")
-    groups = pack(rows, length)
+    groups = pack_rows(rows, length)
     pad = pad_id(tokenizer)
     return [packed(groups[i : i + batch], pad) for i in range(0, len(groups), batch)]
