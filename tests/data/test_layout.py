@@ -170,7 +170,7 @@ def test_every_objective_and_its_gradient_are_the_same(name):
 
 def test_each_row_has_the_router_loss_of_where_it_was_read():
     model = model_of("experts").train()
-    batch = laid(rows_of([(9, [7, 7, 7]), (3, [14])]))
+    batch = laid(rows_of([(20, [7, 7, 7]), (3, [9])]))
     asked = {"targets": batch.targets, "where": batch.weights != 0}
     found = respond(model, batch, **asked).router_loss
     width = batch.inputs.shape[1]

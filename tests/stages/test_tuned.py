@@ -66,11 +66,12 @@ WANTED = {  # what the specification says is to be logged
         *("entropy", "clipped_low", "clipped_high", "approx_kl", "ratio_max"),
         *("grad_norm", "length_mean", "length_max", "unfinished"),
         *("explained_variance", "value", "rollout_tokens_per_second"),
+        "sampler_difference",
     },
     "grpo": {
         *("reward", "reward_std", "gold", "kl", "kl_sequence", "dead_groups"),
         *("entropy", "clipped_low", "clipped_high", "approx_kl", "ratio_max"),
-        *("length_mean", "unfinished", "sampler_difference"),
+        *("length_mean", "unfinished"),
     },
     "distill": {"kl"},
 }
