@@ -18,6 +18,7 @@ from folio.stages.samples import (
 )
 from folio.stages.use import load_run
 from folio.text.byte import ByteTokenizer
+from folio.training.run import Run
 from helpers import tiny_model
 
 
@@ -147,3 +148,12 @@ def test_no_runs_or_missing_ones_are_one_line(tmp_path):
         show_samples([])
     with pytest.raises(UserError, match="holds no run"):
         show_samples([tmp_path / "nowhere"], ["a"], device="cpu")
+
+
+def test_who_was_only_pretrained_is_not_asked_but_writes_on(runs):
+    Run(runs[0]).update_info(stage="pretrain")
+    Run(runs[1]).update_info(stage="sft")
+    [[base, tuned]] = show_samples(
+        runs, ["Once"], max_new_tokens=8, device="cpu", say=len
+    )
+    assert (base.chat, tuned.chat) == (False, True)

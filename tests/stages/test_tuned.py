@@ -53,6 +53,7 @@ def test_a_run_measures_and_leaves_a_model(stage, parent, tmp_path):
     assert all(torch.equal(before[name], parents[name]) for name in before)
     info = run.read_info()
     assert info["status"] == "finished"
+    assert info["stage"] == stage
     assert info["parent"]["path"] == str(parent)
     assert (run.folder / "report.html").is_file()
 

@@ -51,8 +51,8 @@ def show_samples(
     """Print what each run answers to each prompt, greedy and sampled once.
 
     Without prompts, those that the runs' own recipes sample from, or else some of the
-    embedded world. A run that has no chat template writes on from the prompt as from
-    any text; with `plain`, all do. With `out`, a page of Markdown is written, too.
+    embedded world. A run that was never taught to answer writes on from the prompt as
+    from any text; with `plain`, all do. With `out`, a page of Markdown is written, too.
     Returns a list for each prompt, with an entry for each run.
     """
     if not folders:
@@ -62,7 +62,7 @@ def show_samples(
     columns = []
     for name, folder in zip(names_of(folders), folders, strict=True):
         model, tokenizer = load_run(folder, device)
-        chat = not plain and has_chat(tokenizer)
+        chat = not plain and may_chat(folder, tokenizer)
         asked = [as_ids(prompt, tokenizer, chat) for prompt in prompts]
         engine = Engine(model, tokenizer)
         ways = [
@@ -108,8 +108,10 @@ def embedded_prompts(seed: int, count: int = 6) -> list[str]:
     return list(by_task.values())[:count]
 
 
-def has_chat(tokenizer: Tokenizer) -> bool:
-    """Does anybody know how this tokenizer's model is talked to?"""
+def may_chat(folder: Path, tokenizer: Tokenizer) -> bool:
+    """Is it known how this model is talked to, and has it ever been?"""
+    if Run(folder).read_info().get("stage") == "pretrain":
+        return False
     try:
         ChatTemplate.of(tokenizer)
     except UserError:

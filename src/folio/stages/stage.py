@@ -83,6 +83,7 @@ def begin(
     """Open the run's folder, and put its tokenizer and data there."""
     run = open_run(folder, recipe, resume=resume, command=_command(), say=say)
     say(f"run {folder}")
+    run.update_info(stage=type(recipe).__name__.removesuffix("Recipe").lower())
     note_parent(run, recipe.parent, lora=recipe.lora is not None)
     prepare(run, resume, say)
 
