@@ -13,6 +13,7 @@ from folio.files import (
     LOCK,
     exclusive,
     fsync_file,
+    make_folder,
     remove_temporary,
     write_atomically,
 )
@@ -89,6 +90,17 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     remove_temporary(tmp_path)
     assert sorted(os.listdir(tmp_path)) == [".hidden", "kept"]
     remove_temporary(tmp_path / "none")
+
+
+def test_the_name_of_each_new_folder_is_flushed(tmp_path, monkeypatch):
+    """Or a power cut takes the folder, with all that was flushed inside it."""
+    flushed = []
+    monkeypatch.setattr("folio.files.fsync_folder", flushed.append)
+    make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    assert sorted(flushed) == [tmp_path, tmp_path / "a"]
+    make_folder(tmp_path / "a" / "b")
+    assert len(flushed) == 2
 
 
 def test_flushing_changes_nothing(tmp_path):

@@ -30,6 +30,17 @@ def fsync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def make_folder(folder: Path) -> None:
+    """Make `folder`, parents too; its name survives a power cut, as what is in it may.
+
+    Without that, whole snapshots can lie in a folder that nobody finds again.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in made:
+        fsync_folder(path.parent)
+
+
 def fsync_file(path: Path) -> None:
     """Flush what has been written to `path`, by whomever, to the disk."""
     if not path.is_file():
@@ -87,7 +98,7 @@ def exclusive(folder: Path) -> Iterator[None]:
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         before = os.listdir(folder)
         file = open(folder / LOCK, "a+")  # noqa: SIM115 (closed below)
     except OSError as error:

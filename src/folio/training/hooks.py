@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from folio.files import fsync_file, write_atomically
+from folio.files import fsync_file, fsync_folder, write_atomically
 from folio.infer.generate import generate_text
 from folio.infer.sampling import Sampling
 from folio.model.store import save_model
@@ -256,6 +256,7 @@ def save(
         owed = False
         for log in (run.metrics, run.samples):  # it must not outlive rows it counts on
             fsync_file(log)
+        fsync_folder(run.folder)  # the logs' names, too
         save_snapshot(run.snapshots, learner, state())
         prune(run.snapshots, keep, progress.best_step)
         if stop.requested:

@@ -27,7 +27,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from folio.config import UserError
-from folio.files import TEMPORARY, fsync_folder
+from folio.files import TEMPORARY, fsync_folder, make_folder
 from folio.model.store import load_tensors, model_tensors
 from folio.training.learner import Learner
 from folio.training.nonfinite import NonFiniteError, bad_weight
@@ -163,7 +163,7 @@ def save_snapshot(folder: Path, learner: Learner, extra: dict[str, Any]) -> Path
     size = sum(map(len, files.values()))
     staging = folder / f"{TEMPORARY}{learner.step}-{os.getpid()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         _check_space(folder, size)
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
