@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+import torch
 from torch import nn
 
 from folio.config import UserError
@@ -14,14 +15,17 @@ from folio.model.config import ModelConfig
 from folio.model.decoder import Decoder
 from folio.model.lora import add_lora
 from folio.optim.adamw import adamw
+from folio.optim.muon import muon
 from folio.optim.schedule import make_schedule
-from folio.runtime import find_device
+from folio.runtime import find_device, world_size
 from folio.stages.parent import parent_model
 from folio.stages.recipe import StageRecipe
 from folio.text.tokenizer import Tokenizer
 from folio.training.learner import Learner, Objective
 from folio.training.loop import Hook
+from folio.training.parallel import Alone
 from folio.training.run import Progress, Run
+from folio.training.sharded import Sharded
 from folio.training.snapshot import newest_snapshot, restore
 
 Say = Callable[[str], None]
@@ -71,27 +75,65 @@ def learner_of(
     rates: dict[str, float] | None = None,
 ) -> Learner:
     """`model` and an optimizer for it; `rates` are those of parts, by their names."""
-    model = model.to(find_device(recipe.train.device))
+    device = find_device(recipe.train.device)
     for module in model.modules():
         if isinstance(module, Decoder):
             module.checkpoint_layers = recipe.train.checkpoint_layers
-    optim = recipe.optim
+    optim, ranks = recipe.optim, sharded(recipe, model, device)
+    if ranks is None:
+        model = model.to(device)
     return Learner(
         model,
-        adamw(
-            model,
-            optim.lr,
-            weight_decay=optim.weight_decay,
-            betas=(optim.beta1, optim.beta2),
-            eps=optim.eps,
-            rates=rates,
-        ),
+        make_optimizer(recipe, ranks or model, rates),
         make_schedule(optim.schedule, optim.warmup, recipe.train.steps, optim.floor),
         max_norm=recipe.train.max_norm or None,
         precision=recipe.train.precision,
+        compiled=recipe.train.compile and ranks is None,
         on_nonfinite=recipe.train.on_nonfinite,
         watch_gradients=recipe.log.gradients,
+        ranks=ranks,
     )
+
+
+def sharded(
+    recipe: StageRecipe, model: nn.Module, device: torch.device
+) -> Sharded | None:
+    """The model in parts, if that is asked for and there are others to have them."""
+    if world_size() == 1 or recipe.parallel.kind != "fsdp":
+        return None
+    for name, value, only in (
+        ("optim.kind", recipe.optim.kind, ("adamw",)),
+        ("train.precision", recipe.train.precision, ("fp32", "bf16", "fp16")),
+    ):
+        if value not in only:
+            raise UserError(
+                f'{name} = {value!r}: not with parallel.kind = "fsdp", where no process'
+                f" has whole weights; choose {' or '.join(only)}, or ddp"
+            )
+    return Sharded(
+        model,
+        device,
+        compiled=recipe.train.compile,
+        everywhere=recipe.samples_itself,
+    )
+
+
+def make_optimizer(
+    recipe: StageRecipe,
+    model: nn.Module | Alone,
+    rates: dict[str, float] | None = None,
+) -> torch.optim.Optimizer:
+    """The optimizer that the recipe asks for."""
+    optim = recipe.optim
+    common = {
+        "weight_decay": optim.weight_decay,
+        "betas": (optim.beta1, optim.beta2),
+        "eps": optim.eps,
+        "rates": rates,
+    }
+    if optim.kind == "muon":
+        return muon(model, optim.lr, momentum=optim.momentum, **common)
+    return adamw(model, optim.lr, **common)
 
 
 def make_model(recipe: StageRecipe, vocab_size: int) -> Decoder:

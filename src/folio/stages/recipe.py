@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from folio.config import UserError
 from folio.model.config import ModelConfig
@@ -37,12 +37,14 @@ class DataRecipe:
 
 @dataclass(frozen=True)
 class OptimRecipe:
-    """AdamW and its schedule."""
+    """The optimizer and its schedule."""
 
+    kind: Literal["adamw", "muon"] = "adamw"  # muon: for the matrices inside of blocks
     lr: float = 1e-3
     weight_decay: float = 0.1  # on matrices; biases, norms and gains have none
     beta1: float = 0.9
     beta2: float = 0.95
+    momentum: float = 0.95  # of muon
     eps: float = 1e-8
     schedule: Literal["cosine", "linear", "constant", "wsd"] = "cosine"
     warmup: int = 100
@@ -58,7 +60,8 @@ class TrainRecipe:
     accumulate: int = 1  # micro-batches per update
     length: int | None = None  # tokens per sequence; default: the model's max_seq_len
     max_norm: float = 1.0  # gradients are clipped to it; 0: not at all
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16", "bf16-weights"] = "fp32"
+    compile: bool = False  # slow to begin with, faster from then on
     on_nonfinite: Literal["stop", "skip"] = "stop"
     device: str = "auto"
     checkpoint_layers: bool = False  # less memory for a third more work
@@ -66,6 +69,22 @@ class TrainRecipe:
     eval_batch: int = 32
     save_every: int = 500  # 0: only when asked to stop
     keep: int = 2  # snapshots, besides the best
+
+
+@dataclass(frozen=True)
+class ParallelRecipe:
+    """How several processes, started by torchrun, share the work."""
+
+    kind: Literal["ddp", "fsdp"] = "ddp"  # a whole model each, or a part of all weights
+    tensor: int = 1  # neighbours that compute each layer together; needs fsdp
+
+    def __post_init__(self) -> None:
+        if self.tensor < 1:
+            raise UserError(f"parallel.tensor = {self.tensor}: must be at least 1")
+        if self.tensor > 1 and self.kind != "fsdp":
+            raise UserError(
+                f'parallel.tensor = {self.tensor}: needs parallel.kind = "fsdp"'
+            )
 
 
 @dataclass(frozen=True)
@@ -95,6 +114,8 @@ class LogRecipe:
 class StageRecipe:
     """What the recipes of all stages have in common."""
 
+    samples_itself: ClassVar[bool] = False  # whether it learns from what it writes
+
     name: str = "run"
     seed: int = 1337
     parent: str | None = None  # a run that gives weights, [model] and [tokenizer]
@@ -103,6 +124,7 @@ class StageRecipe:
     lora: LoRA | None = None  # train low-rank updates of the parent's weights
     optim: OptimRecipe = field(default_factory=OptimRecipe)
     train: TrainRecipe = field(default_factory=TrainRecipe)
+    parallel: ParallelRecipe = field(default_factory=ParallelRecipe)
     log: LogRecipe = field(default_factory=LogRecipe)
 
     def __post_init__(self) -> None:

@@ -13,12 +13,14 @@ from torch.autograd.graph import increment_version
 from folio.config import UserError
 from folio.data.batch import Batch
 from folio.optim.schedule import Schedule, constant
-from folio.runtime import PRECISIONS, world_size
+from folio.runtime import PRECISIONS, anyone, data_world, world_size
 from folio.training.gradients import gradient_norms
 from folio.training.nonfinite import NonFiniteError, first_nonfinite
-from folio.training.parallel import any_rank, sum_over_ranks, wrap
+from folio.training.parallel import Alone, spread, sum_over_ranks
 from folio.training.scaler import LossScaler
+from folio.training.twin import Twin
 
+TWIN = "bf16-weights"
 Objective = Callable[[nn.Module, Batch], tuple[Tensor, dict[str, Tensor]]]
 
 
@@ -26,10 +28,13 @@ class Learner:
     """A model, its optimizer and schedule, and how many steps they have made.
 
     `model` is the plain module, saved and sampled from; `forward` is the same weights
-    wrapped, and what training calls. The loss of a step is the sum over micro-batches
-    and ranks divided once by the sum of their denominators, so that accumulation and
-    data parallelism change nothing but rounding.
+    wrapped, compiled or rounded, and what training calls. The loss of a step is the sum
+    over micro-batches and ranks divided once by the sum of their denominators, so that
+    accumulation and data parallelism change nothing but rounding.
 
+    precision: "bf16" and "fp16" are autocast's: products in it, weights in fp32.
+    "bf16-weights" computes with a twin in bf16 of the weights (see
+    `folio.training.twin`). compiled: by `torch.compile`, anew for shapes that change.
     on_nonfinite: "stop" raises `NonFiniteError` before the optimizer can step; "skip"
     drops the update, and stops after three in a row. watch_gradients: the metrics have
     the norm of each layer's gradient, too.
@@ -42,17 +47,24 @@ class Learner:
         schedule: Schedule | None = None,
         *,
         max_norm: float | None = 1.0,
-        precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+        precision: Literal["fp32", "bf16", "fp16", "bf16-weights"] = "fp32",
+        compiled: bool = False,
         on_nonfinite: Literal["stop", "skip"] = "stop",
         watch_gradients: bool = False,
+        ranks: Alone | None = None,
     ):
-        if precision not in PRECISIONS:
-            raise UserError(f"precision = {precision!r}: choose fp32, bf16 or fp16")
+        if precision not in (*PRECISIONS, TWIN):
+            names = ", ".join(PRECISIONS)
+            raise UserError(f"precision = {precision!r}: choose {names} or {TWIN}")
         self.model, self.optimizer = model, optimizer
         self.schedule = schedule or constant()
         self.max_norm, self.precision = max_norm, precision
         self.on_nonfinite, self.watch_gradients = on_nonfinite, watch_gradients
-        self.forward = wrap(model)
+        self.twin = Twin(model) if precision == TWIN else None
+        self.ranks = ranks or spread(model, self.twin.model if self.twin else None)
+        self.forward = self.ranks.forward
+        if compiled:
+            self.forward = torch.compile(self.forward)
         self.scaler = LossScaler(enabled=precision == "fp16")
         self.step = 0
         self.denominator = 0.0  # of all steps so far: for next_token, tokens seen
@@ -61,13 +73,16 @@ class Learner:
 
     @property
     def device(self) -> torch.device:
-        return next(self.model.parameters()).device
+        return self.ranks.device
 
     def update(
         self, batches: Sequence[Batch], objective: Objective
     ) -> dict[str, float]:
         """One optimizer step. Returns each metric's weighted mean, lr and norm."""
+        self.model.train()
         self.forward.train()
+        if self.twin:
+            self.twin.round()
         batches = [batch.to(self.device) for batch in batches]
         total = self._sum(sum(batch.denominator for batch in batches))
         if total == 0:
@@ -76,12 +91,14 @@ class Learner:
                 "masked, so there is nothing to learn from"
             )
         sums = self._backward(batches, objective, total)
-        norm = self._unscaled_norm()
+        learned = self.ranks.gradients()
+        self.scaler.unscale([parameter.grad for parameter in learned])
+        norm = self.ranks.norm(learned)  # of the whole gradient, not clipped yet
         metrics = self._means(sums, norm, total)
         if self.watch_gradients:
-            metrics |= gradient_norms(self.model)
+            metrics |= gradient_norms(self.ranks)
         if self._finite(metrics["loss"], metrics["grad_norm"], batches, objective):
-            self._step_optimizer(norm)
+            self._step_optimizer(learned, norm)
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self.denominator += total
@@ -104,28 +121,22 @@ class Learner:
                 with self.autocast():
                     loss, metrics = objective(self.forward, batch)
                 # DDP averages over ranks, where the sum was meant
-                self.scaler.scale(loss * (world_size() / total)).backward()
+                self.scaler.scale(loss * (data_world() / total)).backward()
+            if self.twin and (last or world_size() == 1):
+                self.twin.hand_over()
             for name, value in ({"loss": loss} | metrics).items():
                 sums[name] = sums.get(name, 0) + value.detach().float()
         return sums
 
     def _communicate(self, only_if: bool) -> contextlib.AbstractContextManager:
         """Reduce gradients once a step: after the last micro-batch."""
-        if world_size() == 1 or only_if:
-            return contextlib.nullcontext()
-        return self.forward.no_sync()
+        return contextlib.nullcontext() if only_if else self.ranks.accumulate()
 
     def autocast(self) -> contextlib.AbstractContextManager:
         """Matrix products in the chosen precision; weights stay fp32."""
-        if self.precision == "fp32":
+        if self.precision in ("fp32", TWIN):
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, PRECISIONS[self.precision])
-
-    def _unscaled_norm(self) -> Tensor:
-        """Undo the loss scale; the norm of the whole gradient, not clipped yet."""
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        self.scaler.unscale(gradients)
-        return nn.utils.get_total_norm(gradients)
 
     def _means(
         self, sums: dict[str, Tensor], norm: Tensor, total: float
@@ -146,7 +157,7 @@ class Learner:
     ) -> bool:
         """May the optimizer step? If not, stop or skip, and say what broke first."""
         bad = not (abs(loss) < float("inf") and norm < float("inf"))
-        bad = any_rank(bad, self.device)
+        bad = anyone(bad)
         may_lower = self.scaler.may_lower
         self.scaler.update(overflow=bad)
         if not bad:
@@ -156,7 +167,8 @@ class Learner:
             return False  # fp16 overflow: the scale has been lowered, go on
         self.skipped_in_a_row += 1
         if self.on_nonfinite == "stop" or self.skipped_in_a_row >= 3:
-            where = first_nonfinite(self.model, batches, objective, self.autocast)
+            model, ranks = self.ranks.module, self.ranks
+            where = first_nonfinite(model, batches, objective, self.autocast, ranks)
             raise NonFiniteError(
                 f"step {self.step}: loss {loss}, gradient norm {norm}; {where}; the "
                 "weights were not touched. Lower --optim.lr, or use --train.precision "
@@ -164,11 +176,11 @@ class Learner:
             )
         return False
 
-    def _step_optimizer(self, norm: Tensor) -> None:
+    def _step_optimizer(self, learned: list[nn.Parameter], norm: Tensor) -> None:
         # Clipping by a norm of NaN would make every gradient NaN and hide the
         # first one, so it waits until the norm is known to be finite.
         if self.max_norm is not None:
-            nn.utils.clip_grads_with_norm_(self.model.parameters(), self.max_norm, norm)
+            self.ranks.clip(learned, self.max_norm, norm)
         factor = self.schedule(self.step)
         for group, peak in zip(self.optimizer.param_groups, self._peak, strict=True):
             group["lr"] = peak * factor
