@@ -124,7 +124,9 @@ def life(
     child = os.fork()
     if child == 0:
         live(recipe, folder, watch)
-    aim(lambda: os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None)
+    aim(
+        lambda: os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    )
     with contextlib.suppress(ProcessLookupError):
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
@@ -151,9 +153,7 @@ def aimed(
     return wait
 
 
-def _wait(
-    reached: Callable[[], bool], alive: Callable[[], bool], most: float
-) -> None:
+def _wait(reached: Callable[[], bool], alive: Callable[[], bool], most: float) -> None:
     end = time.perf_counter() + most
     while time.perf_counter() < end and not reached() and alive():
         time.sleep(5e-5)
@@ -300,4 +300,3 @@ ROW = Row(
     broken,
     settled,
 )
-

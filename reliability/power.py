@@ -237,7 +237,9 @@ def _parse(line: str, root: str) -> Call | None:
 def broken() -> Iterator[None]:
     """A snapshot's files and folder are left to the system."""
     with (
-        replaced(snapshots, "_write_flushed", lambda path, data: path.write_bytes(data)),
+        replaced(
+            snapshots, "_write_flushed", lambda path, data: path.write_bytes(data)
+        ),
         replaced(snapshots, "fsync_folder", lambda folder: None),
     ):
         yield

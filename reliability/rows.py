@@ -1,5 +1,8 @@
 """All rows by name, in the order of the specification."""
 
-from reliability import kills, power, rot
+from reliability import disk, kills, locks, nonfinite, power, retention, rot, shards
 
-ROWS = {module.ROW.name: module.ROW for module in (kills, power, rot)}
+ROWS = {
+    module.ROW.name: module.ROW
+    for module in (kills, power, rot, disk, retention, nonfinite, shards, locks)
+}

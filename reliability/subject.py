@@ -172,5 +172,3 @@ def instant_disk() -> Iterator[None]:
 
     with replaced(os, "fsync", lambda handle: None):
         yield
-
-

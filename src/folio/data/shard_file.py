@@ -197,6 +197,7 @@ def verify(path: Path, header: Header, block: int = 1 << 20) -> None:
                 byte = file.tell() - (len(ids) - place) * dtype.itemsize
                 reason = f"id {ids[place]} at byte {byte} is above {header.max_id}"
     if not reason and digest.hexdigest() != header.sha256:
-        reason = "its ids don't match their sha256"
+        end = HEADER_BYTES + header.tokens * dtype.itemsize
+        reason = f"its ids (bytes {HEADER_BYTES} to {end - 1}) don't match their sha256"
     if reason:
         raise UserError(f"{path}: damaged: {reason}; {_REMEDY}")
