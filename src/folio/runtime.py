@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from folio.config import UserError
 
+T = TypeVar("T")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -35,15 +39,67 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def init_distributed() -> tuple[int, int]:
+# ---- ranks: the processes of one run -------------------------------------------------
+
+PATIENCE = timedelta(hours=2)  # the first rank may prepare data, or evaluate, so long
+
+
+class _Shares:
+    """How ranks share the work: `tensor` neighbours read the same data."""
+
+    tensor = 1
+    data_group: dist.ProcessGroup | None = None  # of one of each; none: all ranks
+    mesh: DeviceMesh | None = None
+
+
+def init_distributed(device: str = "auto") -> tuple[int, int]:
     """Join the process group that `torchrun` set up. Returns (rank, world)."""
     if "RANK" not in os.environ:
         return 0, 1
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        cuda = torch.cuda.is_available() and device.split(":")[0] in ("auto", "cuda")
+        if cuda:
+            torch.cuda.set_device(_own_gpu())
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
     return dist.get_rank(), dist.get_world_size()
+
+
+def _own_gpu() -> int:
+    """The number of the GPU that is this process's alone."""
+    number, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if number >= count:
+        raise UserError(
+            f"process {number} of this machine has no GPU of its own, for there are "
+            f"{count}; start at most --nproc-per-node {count}"
+        )
+    return number
+
+
+def share_ranks(tensor: int = 1) -> None:
+    """Let groups of `tensor` neighbouring ranks work on one batch together.
+
+    Ranks lie in a mesh ("data", "tensor"): rank r reads what is meant for reader
+    r // tensor. UserError if the groups don't come out even.
+    """
+    world = world_size()
+    if tensor < 1 or world % tensor:
+        raise UserError(
+            f"parallel.tensor = {tensor}: must divide the number of processes, {world};"
+            " start another number with torchrun --nproc-per-node"
+        )
+    _Shares.tensor, _Shares.data_group, _Shares.mesh = tensor, None, None
+    if world > 1:
+        kind = communication_device().type
+        shape, names = (world // tensor, tensor), ("data", "tensor")
+        _Shares.mesh = init_device_mesh(kind, shape, mesh_dim_names=names)
+        _Shares.data_group = _Shares.mesh.get_group("data")
+
+
+def rank_mesh() -> DeviceMesh:
+    """The ranks as `share_ranks` laid them out: ("data", "tensor")."""
+    if _Shares.mesh is None:
+        share_ranks()
+    return _Shares.mesh
 
 
 def rank() -> int:
@@ -56,10 +112,51 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def data_rank() -> int:
+    """Which of the readers of different data this process belongs to."""
+    return rank() // _Shares.tensor
+
+
+def data_world() -> int:
+    """Number of readers of different data: the processes over the tensor groups."""
+    return world_size() // _Shares.tensor
+
+
+def data_group() -> dist.ProcessGroup | None:
+    """The ranks to sum over: one of each reader. None: all of them."""
+    return _Shares.data_group
+
+
+def communication_device() -> torch.device:
+    """Where a tensor must be to be sent to other ranks."""
+    return torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
+
+
 def barrier() -> None:
     """Wait until every rank has come here."""
     if dist.is_initialized():
         dist.barrier()
+
+
+def anyone(flag: bool) -> bool:
+    """True on every rank if it is true on one; to be asked by all at once."""
+    if world_size() == 1:
+        return flag
+    count = torch.tensor(float(flag), device=communication_device())
+    dist.all_reduce(count)
+    return bool(count > 0)
+
+
+def told_by_all(mine: T, group: dist.ProcessGroup | None = None) -> list[T]:
+    """What each rank has to say, in their order; to be asked by all at once."""
+    if world_size() == 1:
+        return [mine]
+    parts: list = [None] * dist.get_world_size(group)
+    dist.all_gather_object(parts, mine, group=group)
+    return parts
+
+
+# ---- the machine ---------------------------------------------------------------------
 
 
 def machine() -> dict[str, str | int]:

@@ -7,7 +7,8 @@ import sys
 import pytest
 import torch
 
-from folio.training.parallel import any_rank, sum_over_ranks, wrap
+from folio.runtime import anyone
+from folio.training.parallel import spread, sum_over_ranks
 from folio.training.snapshot import newest_snapshot
 from helpers import free_port, on_two_ranks, rows, tiny_model, write_recipe
 
@@ -15,10 +16,11 @@ from helpers import free_port, on_two_ranks, rows, tiny_model, write_recipe
 def test_alone_nothing_is_wrapped_or_sent():
     model = tiny_model()
     values = torch.ones(2)
-    assert wrap(model) is model
+    ranks = spread(model)
+    assert ranks.forward is ranks.module is ranks.model is model
     assert sum_over_ranks(values) is values
-    assert any_rank(True, torch.device("cpu"))
-    assert not any_rank(False, torch.device("cpu"))
+    assert anyone(True)
+    assert not anyone(False)
 
 
 @pytest.mark.multi

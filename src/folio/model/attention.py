@@ -31,6 +31,20 @@ class Cache(Protocol):
         """
 
 
+class Notes:
+    """What layers leave for the end of a forward: a list that nobody looks into.
+
+    FSDP gives each block a copy of lists and dataclasses that hold tensors with a
+    gradient; what a block added to a copy would be lost.
+    """
+
+    def __init__(self) -> None:
+        self.all: list[Tensor] = []
+
+    def append(self, note: Tensor) -> None:
+        self.all.append(note)
+
+
 @dataclass
 class Shared:
     """What all layers of one forward share, and what they leave for its end."""
@@ -39,13 +53,14 @@ class Shared:
     masks: Masks
     rotary: Callable[[Tensor], Angles] | None = None
     angles: Angles | None = None  # of `positions`
-    router_losses: list[Tensor] = field(default_factory=list)  # (B,), one per layer
+    router_losses: Notes = field(default_factory=Notes)  # (B,), one per layer
     sink_angles: dict[int, Angles] = field(default_factory=dict)
 
     @property
     def router_loss(self) -> Tensor | None:
         """What all routers ask for, (B,); None where there are none, or no training."""
-        return torch.stack(self.router_losses).sum(0) if self.router_losses else None
+        losses = self.router_losses.all
+        return torch.stack(losses).sum(0) if losses else None
 
     def angles_for_sinks(self, reach: int) -> Angles:
         """Angles of queries that stand no further than `reach` from the start."""

@@ -34,11 +34,11 @@ from folio.model.scorer import Scorer, ScorerConfig
 
 def model_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     """The weights by name, on the CPU: a tied head once, of LoRA only the updates."""
-    stored = _stored(model)
-    return {n: t.detach().to("cpu").contiguous() for n, t in stored.items()}
+    tensors = stored(model)
+    return {n: t.detach().to("cpu").contiguous() for n, t in tensors.items()}
 
 
-def _stored(model: nn.Module) -> dict[str, torch.Tensor]:
+def stored(model: nn.Module) -> dict[str, torch.Tensor]:
     """What of a model is stored: the tensors themselves, by name.
 
     Models around a decoder (a scorer, a policy with its critic) are taken apart.
@@ -52,7 +52,7 @@ def _stored(model: nn.Module) -> dict[str, torch.Tensor]:
         return state
     tensors = dict(model.named_parameters(recurse=False))
     for child, part in model.named_children():
-        tensors |= {f"{child}.{name}": t for name, t in _stored(part).items()}
+        tensors |= {f"{child}.{name}": t for name, t in stored(part).items()}
     return tensors
 
 
@@ -66,12 +66,12 @@ def load_tensors(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     if isinstance(model, Decoder) and lora_layers(model):
         load_updates(model, tensors)
         return
-    _fill(_stored(model), tensors)
+    fill(stored(model), tensors)
     if isinstance(model, Decoder) and quantization_of(model) is not None:
         tie_to_head(model)
 
 
-def _fill(expected: dict[str, torch.Tensor], tensors: dict[str, torch.Tensor]) -> None:
+def fill(expected: dict[str, torch.Tensor], tensors: dict[str, torch.Tensor]) -> None:
     """Copy each tensor into the one of its name; UserError unless all fit."""
     missing, extra = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
     if missing or extra:

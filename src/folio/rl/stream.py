@@ -32,7 +32,7 @@ from folio.rl.ranks import filled_by_ranks
 from folio.rl.rewards import Reward
 from folio.rl.rollout import Response, Rollout, as_rows
 from folio.rl.sampler import Sampler
-from folio.runtime import world_size
+from folio.runtime import data_world
 
 PLAIN = Sampling()
 NOT_MOVED = 1e-3  # nats per token before a first step; bf16 rounds to 7e-6 at most
@@ -141,8 +141,8 @@ class Rollouts:
         """Raise a UserError for parts that don't fit together."""
         check_no_dropout(self.model)
         config, prompts, options = policy.config, self.prompts, self.options
-        if prompts.world != world_size():
-            raise ValueError(f"prompts for {prompts.world} ranks, not {world_size()}")
+        if prompts.world != data_world():
+            raise ValueError(f"prompts for {prompts.world} ranks, not {data_world()}")
         rows, parts = prompts.batch * options.group, options.minibatches
         if rows % (parts * options.accumulate):
             raise UserError(

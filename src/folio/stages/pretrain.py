@@ -10,7 +10,7 @@ from folio.data.tokens import Tokens
 from folio.evals.perplexity import perplexity
 from folio.model.decoder import Decoder
 from folio.objectives.next_token import next_token
-from folio.runtime import rank, world_size
+from folio.runtime import data_rank, data_world
 from folio.stages.assemble import Parts, Say, make_learner
 from folio.stages.prepare import open_tokens, prepare_tokenizer, prepare_tokens
 from folio.stages.recipe import PretrainRecipe
@@ -67,8 +67,8 @@ def assemble_pretraining(
         batch=recipe.train.batch,
         length=recipe.length,
         seed=recipe.seed,
-        rank=rank(),
-        world=world_size(),
+        rank=data_rank(),
+        world=data_world(),
         order=recipe.data.order,
     )
 

@@ -21,7 +21,7 @@ from folio.rl.baseline import Baseline, CriticBaseline, GroupBaseline
 from folio.rl.control import AdaptiveKL, FixedKL, RolloutLength, RunningScale
 from folio.rl.rewards import MixedReward, ModelReward, Reward, VerifierReward
 from folio.rl.stream import RolloutOptions, Rollouts
-from folio.runtime import find_device, world_size
+from folio.runtime import data_world, find_device
 from folio.stages.assemble import Parts, Say, learner_of, make_model
 from folio.stages.exam import VERIFIERS, answers_measure, exam_of
 from folio.stages.stage import run_stage
@@ -189,7 +189,7 @@ def prompt_stream(
     prompts: Source[Prompt], tokenizer: Tokenizer, recipe: RLRecipe, say: Say
 ) -> PromptStream:
     """The rollout's prompts, shared out among the ranks."""
-    count, world = recipe.rollout.prompts, world_size()
+    count, world = recipe.rollout.prompts, data_world()
     if count % world:
         raise UserError(
             f"rollout.prompts = {count}: must be a multiple of the {world} processes"

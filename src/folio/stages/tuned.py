@@ -9,7 +9,7 @@ from typing import TypeVar
 from folio.config import UserError
 from folio.data.parts import divide
 from folio.model.decoder import Decoder
-from folio.runtime import find_device, rank, world_size
+from folio.runtime import data_rank, data_world, find_device
 from folio.stages.assemble import Say
 from folio.stages.parent import load_decoder
 from folio.stages.prepare import load_tokenizer
@@ -63,8 +63,8 @@ def dealt(recipe: TunedRecipe, say: Say) -> dict:
     """What streams are told of the run and of this rank."""
     return {
         "seed": recipe.seed,
-        "rank": rank(),
-        "world": world_size(),
+        "rank": data_rank(),
+        "world": data_world(),
         "say": say,
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from folio.config import UserError
 from folio.data.embedded import PAIR_CATEGORIES
@@ -179,6 +179,8 @@ class DPORecipe(TunedRecipe):
 @dataclass(frozen=True)
 class RLRecipe(TunedRecipe):
     """What PPO and GRPO share: prompts, rollouts, rewards."""
+
+    samples_itself: ClassVar[bool] = True
 
     data: PromptsRecipe = field(default_factory=PromptsRecipe)
     rollout: RolloutRecipe = field(default_factory=RolloutRecipe)

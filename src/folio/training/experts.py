@@ -50,7 +50,7 @@ def balance_experts(figure: Path | None, *, every: int, last: int) -> Hook:
     """
 
     def hook(learner: Learner, metrics: Metrics) -> None:
-        shares = balance_routers(learner.model, sum_over_ranks)
+        shares = balance_routers(learner.ranks.module, sum_over_ranks)
         metrics.update(load_metrics(shares))
         if figure is not None and shares and due(learner.step, every, last):
             _add_entry(figure, learner.step, shares)

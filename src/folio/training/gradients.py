@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from folio.training.parallel import Alone
 
 
 def part_of(name: str) -> str:
@@ -16,18 +18,19 @@ def part_of(name: str) -> str:
     return f"blocks.{rest[0]}" if first == "blocks" else first
 
 
-def gradient_norms(model: nn.Module) -> dict[str, float]:
+def gradient_norms(model: nn.Module | Alone) -> dict[str, float]:
     """The Euclidean norm of each part's gradient as `grad_norm.PART`.
 
     A head that is tied to the embedding counts there. The squares of all parts add up
     to the square of the whole norm. One transfer from the device.
     """
-    parts: dict[str, list[Tensor]] = {}
-    for name, parameter in model.named_parameters():
+    ranks = model if isinstance(model, Alone) else Alone(model)
+    parts: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in ranks.named_parameters():
         if parameter.grad is not None:
-            parts.setdefault(part_of(name), []).append(parameter.grad)
+            parts.setdefault(part_of(name), []).append(parameter)
     if not parts:
         return {}
-    norms = torch.stack([nn.utils.get_total_norm(each) for each in parts.values()])
+    norms = torch.stack([ranks.norm(each) for each in parts.values()])
     names = [f"grad_norm.{part}" for part in parts]
     return dict(zip(names, norms.float().tolist(), strict=True))

@@ -18,11 +18,11 @@ from folio.files import fsync_file, fsync_folder, write_atomically
 from folio.infer.generate import generate_text
 from folio.infer.sampling import Sampling
 from folio.model.store import save_model
+from folio.runtime import anyone
 from folio.text.tokenizer import Tokenizer
 from folio.training.learner import Learner
 from folio.training.log import JsonLines, Sink
 from folio.training.loop import Hook, Metrics
-from folio.training.parallel import any_rank
 from folio.training.run import Clock, Progress, Run
 from folio.training.signals import Interrupted, StopRequest
 from folio.training.snapshot import prune, save_snapshot
@@ -211,7 +211,7 @@ def agree(stop: StopRequest) -> Hook:
     """Let a request to stop that reached one rank reach them all, at one step."""
 
     def hook(learner: Learner, metrics: Metrics) -> None:
-        stop.requested = any_rank(stop.requested, learner.device)
+        stop.requested = anyone(stop.requested)
 
     return hook
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
@@ -10,6 +10,10 @@ from torch import Tensor, nn
 
 from folio.config import UserError
 from folio.data.batch import Batch
+from folio.runtime import anyone
+from folio.training.parallel import Alone
+
+ELSEWHERE = "first seen by another process"
 
 
 class NonFiniteError(UserError):
@@ -49,9 +53,9 @@ def _first_bad_output(model: nn.Module) -> Iterator[list[str]]:
             handle.remove()
 
 
-def bad_weight(model: nn.Module) -> str | None:
+def bad_weight(named: Iterable[tuple[str, nn.Parameter]]) -> str | None:
     """The name of the first weight that is not finite, if there is one."""
-    for name, parameter in model.named_parameters():
+    for name, parameter in named:
         if not _finite(parameter):
             return name
     return None
@@ -63,23 +67,27 @@ def first_nonfinite(
     batches: Sequence[Batch],
     objective: Callable,
     autocast: Callable[[], AbstractContextManager],
+    ranks: Alone | None = None,
 ) -> str:
     """In words: the first weight, layer output or gradient that is not finite.
 
     Runs the batches forward once more. Dropout draws anew, so that a failure which
-    depends on it may not recur; then the gradients still say where it was.
+    depends on it may not recur; then the gradients still say where it was. All ranks
+    look at once, and stop looking at once: some may need the others to compute.
     """
-    if name := bad_weight(model):
-        return f"first seen in the weight {name}"
+    parameters = dict((ranks or model).named_parameters())
+    name = bad_weight(parameters.items())
+    if anyone(bool(name)):
+        return f"first seen in the weight {name}" if name else ELSEWHERE
     with _first_bad_output(model) as found:
         for batch in batches:
             with autocast():
                 objective(model, batch)
-            if found:
-                return f"first seen in the output of {found[0]}"
+            if anyone(bool(found)):
+                return f"first seen in the output of {found[0]}" if found else ELSEWHERE
     bad = [
         name
-        for name, parameter in model.named_parameters()
+        for name, parameter in parameters.items()
         if parameter.grad is not None and not _finite(parameter.grad)
     ]
     if bad:

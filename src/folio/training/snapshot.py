@@ -17,7 +17,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,17 @@ from folio.files import TEMPORARY, fsync_folder, make_folder
 from folio.model.store import load_tensors, model_tensors
 from folio.training.learner import Learner
 from folio.training.nonfinite import NonFiniteError, bad_weight
+from folio.training.parts import (
+    FILES,
+    MANIFEST,
+    DamagedSnapshotError,
+    TensorsInFiles,
+    file_names,
+    manifest_of,
+    verify,
+)
 
-MANIFEST = "manifest.json"
-FILES = ("model.safetensors", "optim.safetensors", "rng.safetensors", "state.json")
 _NAME = re.compile(r"step-\d{8,}")
-
-
-class DamagedSnapshotError(UserError):
-    """A snapshot that doesn't match its manifest."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,8 @@ class Snapshot:
     """What was read back: tensors by file, and the JSON state."""
 
     path: Path
-    model: dict[str, Tensor]
-    optimizer: dict[str, Tensor]
+    model: Mapping[str, Tensor]
+    optimizer: Mapping[str, Tensor]
     rng: dict[str, Tensor]
     state: dict[str, Any]
 
@@ -57,33 +60,42 @@ class Snapshot:
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Each parameter's state as `parameter.key`, under the names of `decay_groups`."""
-    tensors = {}
+    return {
+        f"{name}.{key}": tensor.detach().to("cpu").contiguous()
+        for name, key, tensor in named_state(optimizer)
+    }
+
+
+def named_state(
+    optimizer: torch.optim.Optimizer,
+) -> Iterator[tuple[str, str, Tensor]]:
+    """All that the optimizer remembers: (parameter, key, tensor)."""
     for name, parameter in _named(optimizer):
         for key, value in optimizer.state.get(parameter, {}).items():
-            tensor = value if isinstance(value, Tensor) else torch.tensor(value)
-            tensors[f"{name}.{key}"] = tensor.detach().to("cpu").contiguous()
-    return tensors
+            yield name, key, value if isinstance(value, Tensor) else torch.tensor(value)
 
 
 def load_optimizer(
-    optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
+    optimizer: torch.optim.Optimizer,
+    tensors: Mapping[str, Tensor],
+    part: Callable[[str, Tensor], Tensor] = lambda name, whole: whole,
 ) -> None:
     """Put back what `optimizer_tensors` took out.
 
     A parameter without state stays without: it has not been updated yet, as after a
-    first update that was skipped.
+    first update that was skipped. `part`: what this process has of a parameter's.
     """
     by_parameter: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         parameter_name, key = name.rsplit(".", 1)
-        by_parameter.setdefault(parameter_name, {})[key] = tensor
+        mine = part(parameter_name, tensor).clone()
+        by_parameter.setdefault(parameter_name, {})[key] = mine
     optimizer.state.clear()
     for name, parameter in _named(optimizer):
         # step counters live with the weights: the fused kernel wants them there
         if state := by_parameter.pop(name, None):
             optimizer.state[parameter] = {
-                key: tensor.to(parameter.device).clone()
-                for key, tensor in state.items()
+                key: tensor.to(parameter.device) for key, tensor in state.items()
             }
     if by_parameter:
         raise UserError(
@@ -126,8 +138,12 @@ def learner_state(learner: Learner) -> dict[str, Any]:
 
 def restore(snapshot: Snapshot, learner: Learner) -> None:
     """Make `learner` and the random generators what they were at the snapshot."""
-    load_tensors(learner.model, snapshot.model)
-    load_optimizer(learner.optimizer, snapshot.optimizer)
+    ranks = learner.ranks
+    if ranks.split:
+        ranks.load(snapshot.model)
+    else:
+        load_tensors(learner.model, dict(snapshot.model))
+    load_optimizer(learner.optimizer, snapshot.optimizer, ranks.part)
     load_random(snapshot.rng)
     state = snapshot.state["learner"]
     learner.step, learner.denominator = state["step"], state["denominator"]
@@ -148,7 +164,7 @@ def save_snapshot(folder: Path, learner: Learner, extra: dict[str, Any]) -> Path
     final = folder / f"step-{learner.step:08d}"
     if _is_whole(final):  # resumed at this very step
         return final
-    if name := bad_weight(learner.model):
+    if name := bad_weight(learner.ranks.named_parameters()):
         raise NonFiniteError(
             f"step {learner.step}: the weight {name} is not finite, so it was not "
             "saved. Lower --optim.lr; older snapshots are untouched"
@@ -164,7 +180,7 @@ def save_snapshot(folder: Path, learner: Learner, extra: dict[str, Any]) -> Path
     staging = folder / f"{TEMPORARY}{learner.step}-{os.getpid()}"
     try:
         make_folder(folder)
-        _check_space(folder, size)
+        check_space(folder, size)
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
         for name, data in files.items():
@@ -172,7 +188,7 @@ def save_snapshot(folder: Path, learner: Learner, extra: dict[str, Any]) -> Path
         _write_flushed(staging / MANIFEST, _manifest(files))
         fsync_folder(staging)
         if final.exists():  # a damaged one, which has been passed over
-            _remove(final)
+            remove(final)
         os.rename(staging, final)
         fsync_folder(folder)
     except OSError as error:
@@ -184,7 +200,8 @@ def save_snapshot(folder: Path, learner: Learner, extra: dict[str, Any]) -> Path
     return final
 
 
-def _check_space(folder: Path, size: int) -> None:
+def check_space(folder: Path, size: int) -> None:
+    """Raise a UserError unless the disk has room for `size` bytes, and some more."""
     free = shutil.disk_usage(folder).free
     if free < 1.1 * size:
         raise UserError(
@@ -201,18 +218,33 @@ def _write_flushed(path: Path, data: bytes) -> None:
 
 
 def _manifest(files: dict[str, bytes]) -> bytes:
-    entries = {
-        name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-        for name, data in files.items()
-    }
-    return json.dumps({"version": 1, "files": entries}, indent=2).encode()
+    return manifest_of(
+        {
+            name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+            for name, data in files.items()
+        }
+    )
 
 
 # ---- reading -------------------------------------------------------------------------
 
 
 def read_snapshot(path: Path) -> Snapshot:
-    """Read one snapshot, checking every byte against its manifest."""
+    """Read one snapshot, checking every byte against its manifest.
+
+    One that ranks wrote in parts is checked by all ranks together, and its tensors are
+    read when they are asked for.
+    """
+    names = file_names(path)
+    if names != FILES:
+        verify(path, names, together=True)
+        return Snapshot(
+            path=path,
+            model=TensorsInFiles([path / n for n in names if n.startswith("model")]),
+            optimizer=TensorsInFiles([path / n for n in names if n.startswith("opt")]),
+            rng=load((path / "rng.safetensors").read_bytes()),
+            state=json.loads((path / "state.json").read_bytes()),
+        )
     data = _read_checked(path)
     return Snapshot(
         path=path,
@@ -250,9 +282,18 @@ def _culprit(manifest: bytes, data: dict[str, bytes]) -> str:
     return MANIFEST
 
 
+def check_snapshot(path: Path) -> None:
+    """Raise a DamagedSnapshotError unless it is whole; one process asks."""
+    names = file_names(path)
+    if names != FILES:
+        verify(path, names, together=False)
+    else:
+        _read_checked(path)
+
+
 def _is_whole(path: Path) -> bool:
     try:
-        _read_checked(path)
+        check_snapshot(path)
     except DamagedSnapshotError:
         return False
     return True
@@ -295,6 +336,7 @@ def prune(
     keep: int,
     best: int | None = None,
     say: Callable[[str], None] = print,
+    check: Callable[[Path], None] = check_snapshot,
 ) -> None:
     """Keep the newest `keep` snapshots and the one of step `best`; remove the others.
 
@@ -306,17 +348,17 @@ def prune(
     if not doomed:
         return
     try:
-        _read_checked(paths[-1])
+        check(paths[-1])
     except DamagedSnapshotError as error:
         say(f"{error}; keeping all older ones")
         return
     for path in doomed:
         # one that can't be removed costs space, not the run
         with contextlib.suppress(OSError):
-            _remove(path)
+            remove(path)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
     """Rename first: a folder half removed must not look like a snapshot."""
     grave = path.with_name(f"{TEMPORARY}removed-{path.name}-{os.getpid()}")
     os.rename(path, grave)
