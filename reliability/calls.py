@@ -127,6 +127,8 @@ def watched(root: Path, before: Before) -> Iterator[None]:
         "remove": watch.one_path("unlink", os.remove),
         "rmdir": watch.one_path("rmdir", os.rmdir),
         "fsync": watch.one_path("fsync", os.fsync),
+        "write": watch.one_path("write", os.write),
+        "ftruncate": watch.one_path("write", os.ftruncate),
         "rename": watch.renaming(os.rename),
         "replace": watch.renaming(os.replace),
         "open": watch.opening(os.open),

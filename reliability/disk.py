@@ -125,7 +125,10 @@ def injected_trials(home: Path, seed: int, trials: int) -> Tally:
         with watched(run, failing(at, code, lasting)):
             outcome = attempt(subject, run)
         problem, kind = outcome
-        problem = problem or judge(run, BEFORE, tidy=lasting and code in TIDY)
+        removal = calls[at].kind in ("unlink", "rmdir")  # which then has failed
+        problem = problem or judge(
+            run, BEFORE, lasting and code in TIDY and not removal
+        )
         problem = problem or mended(subject, run)
         kinds = (errno.errorcode[code], kind, "lasting" if lasting else "once")
         tally.note(f"{where} {calls[at]} lasting {lasting}", problem, *kinds)

@@ -187,7 +187,8 @@ KINDS = {"fdatasync": "fsync", "pwrite64": "write"}
 
 
 def traced_run(home: Path) -> list[Call] | None:
-    """The calls of a run in another process, from the kernel's side; None: no strace."""
+    """The calls of a run in another process, as the kernel saw them; None: no strace
+    is installed, or it may not trace."""
     if shutil.which("strace") is None:
         return None
     log, disk = home / "strace.log", home / "traced"

@@ -1,8 +1,16 @@
 """All rows by name, in the order of the specification."""
 
-from reliability import disk, kills, locks, nonfinite, power, retention, rot, shards
+from reliability import (
+    disk,
+    folders,
+    kills,
+    locks,
+    nonfinite,
+    power,
+    retention,
+    rot,
+    shards,
+)
 
-ROWS = {
-    module.ROW.name: module.ROW
-    for module in (kills, power, rot, disk, retention, nonfinite, shards, locks)
-}
+MODULES = (kills, power, rot, disk, retention, nonfinite, shards, folders, locks)
+ROWS = {module.ROW.name: module.ROW for module in MODULES}

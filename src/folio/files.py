@@ -42,12 +42,13 @@ def make_folder(folder: Path) -> None:
 
 
 def fsync_file(path: Path) -> None:
-    """Flush what has been written to `path`, by whomever, to the disk."""
+    """Flush what has been written to `path`, by whomever, and its name to the disk."""
     if not path.is_file():
         return
     try:
         with open(path, "ab") as file:
             os.fsync(file.fileno())
+        fsync_folder(path.parent)
     except OSError as error:
         raise UserError(f"could not write {path}: {error.strerror}") from None
 
@@ -110,16 +111,22 @@ def exclusive(folder: Path) -> Iterator[None]:
             raise UserError(
                 f"{folder} is in use by {holder}; wait for it or choose another --run"
             )
-        file.seek(0)
-        file.truncate()
-        file.write(f"process {os.getpid()} on {platform.node()}")
-        file.flush()
         _held.append(file)
         try:
+            _sign(file, folder)
             yield
         finally:
             _held.remove(file)
             _remove_if_unused(folder, before, made)
+
+
+def _sign(file: IO[str], folder: Path) -> None:
+    """Say who holds the lock; past the buffer, which closing would try to empty."""
+    try:
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), f"process {os.getpid()} on {platform.node()}".encode())
+    except OSError as error:
+        raise UserError(f"{folder}: can't be used: {error.strerror}") from None
 
 
 @contextlib.contextmanager

@@ -40,6 +40,7 @@ FAMILIES = {
     )
 }
 MOST_PARAMETERS = 2**46  # 70 trillion; beyond is a damaged or a malicious file
+MOST_POSITIONS = 2**31  # the longest published context has 10 million
 
 
 def config_from_hf(values: dict[str, Any]) -> tuple[ModelConfig, Family]:
@@ -59,6 +60,10 @@ def config_from_hf(values: dict[str, Any]) -> tuple[ModelConfig, Family]:
     total = count_parameters(config)["total"]
     if total > MOST_PARAMETERS:
         raise UserError(f"a model of {total} parameters: is the configuration damaged?")
+    if config.max_seq_len > MOST_POSITIONS:
+        raise UserError(
+            f"a context of {config.max_seq_len}: is the configuration damaged?"
+        )
     return config, family
 
 

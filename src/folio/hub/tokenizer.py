@@ -40,6 +40,7 @@ def read_tokenizer(
     tokenizer = _read_vocabulary(folder)
     settings = folder.read_json_if_any(SETTINGS)
     roles = _read_roles(folder, settings, tokenizer, ids)
+    _refuse_unknown(folder, settings)
     if roles == roles_of(tokenizer) and not tokenizer.extras.roles:
         return tokenizer  # one of ours come home
     if "eos_token" not in roles:
@@ -50,7 +51,7 @@ def read_tokenizer(
     extras = replace(
         tokenizer.extras,
         roles=roles,
-        start=_read_start(folder, settings, tokenizer, roles),
+        start=_read_start(settings, tokenizer, roles),
         chat=None,
         jinja=None,
     )
@@ -79,13 +80,8 @@ def _read_vocabulary(folder: ModelFolder) -> Tokenizer:
     )
 
 
-def _read_start(
-    folder: ModelFolder,
-    settings: Mapping[str, Any],
-    tokenizer: Tokenizer,
-    roles: Mapping[str, str],
-) -> tuple[str, ...]:
-    """What a prompt begins with: tokenizer_config.json may overrule tokenizer.json."""
+def _refuse_unknown(folder: ModelFolder, settings: Mapping[str, Any]) -> None:
+    """What tokenizer_config.json may ask for, and Folio doesn't do."""
     if settings.get("auto_map"):
         raise UserError(
             f"{folder.path / SETTINGS}: auto_map = {settings['auto_map']!r}: the "
@@ -96,6 +92,12 @@ def _read_start(
             f"{folder.path / SETTINGS}: add_eos_token = true: a token behind every "
             "text is not supported"
         )
+
+
+def _read_start(
+    settings: Mapping[str, Any], tokenizer: Tokenizer, roles: Mapping[str, str]
+) -> tuple[str, ...]:
+    """What a prompt begins with: tokenizer_config.json may overrule tokenizer.json."""
     match settings.get("add_bos_token"):
         case True if "bos_token" in roles:
             return (roles["bos_token"],)

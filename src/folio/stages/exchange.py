@@ -88,7 +88,10 @@ def import_model(
                 f"{source}: the tokenizer has {tokenizer.vocab_size} tokens, the model "
                 f"only {config.vocab_size}; they don't belong together"
             )
-        tensors = tensors_from_hf(family, config, weights, dtype=kept)
+        try:
+            tensors = tensors_from_hf(family, config, weights, dtype=kept)
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from None
         with _staged(run.model) as staging:
             _save_tensors(tensors, staging / SINGLE)
             _write_json(staging / "config.json", dataclasses.asdict(config))
