@@ -7,10 +7,22 @@ from reliability import (
     locks,
     nonfinite,
     power,
+    resume,
     retention,
     rot,
     shards,
 )
 
-MODULES = (kills, power, rot, disk, retention, nonfinite, shards, folders, locks)
+MODULES = (
+    kills,
+    power,
+    rot,
+    resume,
+    disk,
+    retention,
+    nonfinite,
+    shards,
+    folders,
+    locks,
+)
 ROWS = {module.ROW.name: module.ROW for module in MODULES}
