@@ -362,16 +362,26 @@ def _run_recipe_verb(options: argparse.Namespace, overrides: list[str]) -> None:
             run(recipe, folder, resume=options.resume)
 
 
+def _complain(text: str, reason: BaseException) -> None:
+    """One line on standard error; of many processes that say the same, by one."""
+    if "RANK" in os.environ:
+        from folio.runtime import SaidElsewhereError, first_to_say
+
+        if isinstance(reason, SaidElsewhereError) or not first_to_say(text):
+            return
+    print(f"folio: {text}", file=sys.stderr)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; exit with 0, 2 for the user's mistakes, 130 if interrupted."""
     try:
         words, overrides = split_overrides(arguments or sys.argv[1:])
         run_verb(build_parser().parse_args(words), overrides)
     except UserError as error:
-        print(f"folio: {error}", file=sys.stderr)
+        _complain(str(error), error)
         sys.exit(EXIT_USER)
     except KeyboardInterrupt as stop:
-        print(f"folio: {str(stop) or 'interrupted'}", file=sys.stderr)
+        _complain(str(stop) or "interrupted", stop)
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:  # somebody piped us into `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

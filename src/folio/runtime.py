@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -154,6 +158,71 @@ def told_by_all(mine: T, group: dist.ProcessGroup | None = None) -> list[T]:
     parts: list = [None] * dist.get_world_size(group)
     dist.all_gather_object(parts, mine, group=group)
     return parts
+
+
+class SaidElsewhereError(UserError):
+    """A mistake that ends all ranks; another one has said what it is."""
+
+
+@contextmanager
+def first_alone() -> Iterator[Callable[[], None]]:
+    """Around what the first rank does before others may go on.
+
+    It calls what it is given when they may; if it fails before, they end with it.
+    """
+    waiting = True
+
+    def go_on() -> None:
+        nonlocal waiting
+        waiting = False
+        anyone(False)
+
+    try:
+        yield go_on
+    except BaseException:
+        if waiting:
+            anyone(True)
+        raise
+
+
+def wait_for_first() -> None:
+    """What the others do while the first rank is in `first_alone`."""
+    if anyone(False):
+        raise SaidElsewhereError("the first process could not begin")
+
+
+@contextmanager
+def lost_ranks_told() -> Iterator[None]:
+    """A rank that is gone is no bug of this one: a UserError says what to do."""
+    try:
+        yield
+    except RuntimeError as error:
+        network = isinstance(error, dist.DistError) or "gloo" in str(error)
+        if world_size() == 1 or not network:
+            raise
+        raise UserError(
+            "another process of this run has ended or can't be reached, so this one "
+            "can't go on; --resume goes on from the newest snapshot"
+        ) from error
+
+
+def first_to_say(text: str, patience: float = 1.0) -> bool:
+    """Whether no other rank has said the same; each says it and then ends."""
+    if not dist.is_initialized():
+        return os.environ.get("RANK", "0") == "0"
+    name = f"said-{hashlib.sha256(text.encode()).hexdigest()}"
+    try:
+        store = dist.distributed_c10d._get_default_store()
+        first = store.add(name, 1) == 1
+        end = time.monotonic() + patience
+        # The store may be this process's own: it has to outlive their question
+        while not rank() and store.add(name, 0) < world_size():
+            if time.monotonic() > end:
+                break
+            time.sleep(0.01)
+    except RuntimeError:
+        return True  # better twice than never
+    return first
 
 
 # ---- the machine ---------------------------------------------------------------------

@@ -35,7 +35,7 @@ from folio.stages.tuned import (
 from folio.stages.tuning import CriticRecipe, GRPORecipe, PPORecipe, RLRecipe
 from folio.stages.watch import expert_hooks
 from folio.text.tokenizer import Tokenizer
-from folio.training.hooks import due
+from folio.training.hooks import due, look
 from folio.training.learner import Learner, Objective
 from folio.training.loop import Hook, Metrics
 from folio.training.run import Run
@@ -158,6 +158,7 @@ def _parts(
         facts={"data": {"name": recipe.data.path or "tales"}},
         first=[
             *expert_hooks(recipe, policy, run),
+            look(lambda step: True),  # what samples must be what learns
             tell_rollouts(rollouts, recipe.log.every, recipe.train.steps),
         ],
         may_save=lambda: rollouts.at_boundary,

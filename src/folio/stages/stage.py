@@ -15,16 +15,27 @@ from typing import Any
 
 from torch import nn
 
+from folio.config import UserError, read_toml
 from folio.files import exclusive, write_atomically
 from folio.model.config import ModelConfig
 from folio.model.count import count_parameters, flops_per_token
 from folio.model.scorer import Scorer
 from folio.model.store import save_model
-from folio.runtime import barrier, init_distributed, rank, seed_everything
+from folio.runtime import (
+    data_world,
+    first_alone,
+    init_distributed,
+    lost_ranks_told,
+    rank,
+    seed_everything,
+    share_ranks,
+    wait_for_first,
+    world_size,
+)
 from folio.stages.assemble import Parts, Say, resume_from_newest
 from folio.stages.parent import note_parent
 from folio.stages.recipe import StageRecipe
-from folio.stages.watch import evaluation_hook, make_sinks, saving_hook
+from folio.stages.watch import evaluation_hook, looking_hook, make_sinks, saving_hook
 from folio.text.tokenizer import Tokenizer
 from folio.training import hooks
 from folio.training.log import Sink, is_evaluation, read_rows
@@ -58,13 +69,29 @@ def run_stage(
     With `resume`, an interrupted run goes on bit for bit where its newest whole
     snapshot ends.
     """
-    init_distributed()
-    if rank():  # what touches the disk is done by the first process
+    init_distributed(recipe.train.device)
+    share_ranks(recipe.parallel.tensor)
+    with lost_ranks_told():
+        if not rank():
+            return _lead(recipe, folder, prepare, assemble, resume, say)
+        wait_for_first()  # what touches the disk is done by it
         follow(open_parts(recipe, folder, assemble, resume, _silent))
         return Run(folder)
-    with exclusive(folder):
+
+
+def _lead(
+    recipe: StageRecipe,
+    folder: Path,
+    prepare: Prepare,
+    assemble: Assemble,
+    resume: bool,
+    say: Say,
+) -> Run:
+    """What the first rank does, or the only one."""
+    with first_alone() as go_on, exclusive(folder):
         with undone_if_refused(folder):
             begin(recipe, folder, prepare, resume, say)
+            go_on()
             parts = open_parts(recipe, folder, assemble, resume, say)
             describe(parts, say)
             sinks = make_sinks(recipe, parts.run)
@@ -81,18 +108,42 @@ def begin(
     recipe: StageRecipe, folder: Path, prepare: Prepare, resume: bool, say: Say
 ) -> None:
     """Open the run's folder, and put its tokenizer and data there."""
+    rows = rows_per_update(recipe)
+    if resume:
+        check_rows(Run(folder), rows)
     run = open_run(folder, recipe, resume=resume, command=_command(), say=say)
     say(f"run {folder}")
     run.update_info(stage=type(recipe).__name__.removesuffix("Recipe").lower())
     note_parent(run, recipe.parent, lora=recipe.lora is not None)
+    run.update_info(rows_per_update=rows, processes=world_size())
     prepare(run, resume, say)
+
+
+def rows_per_update(recipe: StageRecipe) -> int | None:
+    """Rows that all ranks together learn from at once; rollouts have a size anyway."""
+    if recipe.samples_itself:
+        return None
+    return recipe.train.batch * recipe.train.accumulate * data_world()
+
+
+def check_rows(run: Run, rows: int | None) -> None:
+    """UserError if updates would be of another size than before: another curve."""
+    if rows is None or not run.recipe.is_file():
+        return
+    train = read_toml(run.recipe)["train"]
+    alone = train["batch"] * train["accumulate"]  # runs that don't say had one process
+    before = run.read_info().get("rows_per_update", alone)
+    if before != rows:
+        raise UserError(
+            f"an update of {run.folder} has {before} rows, and would now have {rows} = "
+            f"train.batch x train.accumulate x {data_world()}; change one of them"
+        )
 
 
 def open_parts(
     recipe: StageRecipe, folder: Path, assemble: Assemble, resume: bool, say: Say
 ) -> Parts:
     """Build what the recipe describes; with `resume`, as the newest snapshot has it."""
-    barrier()  # the first rank has prepared the folder
     run = Run(folder)
     tokenizer = Tokenizer.load(run.model)
     seed_everything(recipe.seed)
@@ -153,13 +204,16 @@ def learn(parts: Parts, sinks: list[Sink]) -> None:
                 before = evaluation if parts.recipe.parent else []
                 for hook in [*before, *parts.watch]:
                     hook(parts.learner, {})
+            hooks.look_away(parts.learner, {})
             beside = [
                 *parts.first,
                 log,
                 hooks.agree(stop),
+                looking_hook(parts.recipe),
                 *evaluation,
                 *parts.watch,
                 saving_hook(parts, clock, stop),
+                hooks.look_away,
                 log.resume_clock,
             ]
             _train(parts, beside)
@@ -174,10 +228,16 @@ def learn(parts: Parts, sinks: list[Sink]) -> None:
 
 
 def follow(parts: Parts) -> None:
-    """What ranks other than the first do: train, and stop when any is asked to."""
+    """What ranks other than the first do: train, and stop when any is asked to.
+
+    Where each has a part of the weights they save, too.
+    """
     with stop_on_signal() as stop:
+        together = [hooks.agree(stop), looking_hook(parts.recipe)]
+        if parts.learner.ranks.split:
+            together.append(saving_hook(parts, Clock(parts.progress), stop))
         leave = hooks.leave(stop, parts.may_save)
-        _train(parts, [*parts.first, hooks.agree(stop), leave])
+        _train(parts, [*parts.first, *together, leave])
 
 
 def _train(parts: Parts, beside: list) -> None:
@@ -189,6 +249,7 @@ def _train(parts: Parts, beside: list) -> None:
         accumulate=parts.recipe.train.accumulate,
         hooks=beside,
     )
+    parts.learner.ranks.gather()  # its final weights may be what is kept
 
 
 def _finish(parts: Parts, clock: Clock) -> None:

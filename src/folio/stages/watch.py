@@ -50,6 +50,17 @@ def evaluation_hook(parts: Parts, sinks: list[Sink], clock: Clock) -> list[Hook]
     return [hook]
 
 
+def looking_hook(recipe: StageRecipe) -> Hook:
+    """On all ranks: the model is whole whenever the first one measures or samples."""
+    last, measured = recipe.train.steps, recipe.train.eval_every
+    sampled = recipe.sample.every if isinstance(recipe, PretrainRecipe) else 0
+
+    def due_at(step: int) -> bool:
+        return any(hooks.due(step, every, last) for every in (measured, sampled))
+
+    return hooks.look(due_at)
+
+
 def expert_hooks(recipe: StageRecipe, model: Decoder, run: Run) -> list[Hook]:
     """For models with experts: these go first, on all ranks alike.
 

@@ -14,15 +14,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from folio.files import fsync_file, fsync_folder, write_atomically
+from folio.files import fsync_file, write_atomically
 from folio.infer.generate import generate_text
 from folio.infer.sampling import Sampling
 from folio.model.store import save_model
-from folio.runtime import anyone
+from folio.runtime import anyone, rank
 from folio.text.tokenizer import Tokenizer
 from folio.training.learner import Learner
 from folio.training.log import JsonLines, Sink
 from folio.training.loop import Hook, Metrics
+from folio.training.rank_snapshot import prune_together, save_together
 from folio.training.run import Clock, Progress, Run
 from folio.training.signals import Interrupted, StopRequest
 from folio.training.snapshot import prune, save_snapshot
@@ -216,9 +217,27 @@ def agree(stop: StopRequest) -> Hook:
     return hook
 
 
+def look(due_at: Callable[[int], bool]) -> Hook:
+    """On all ranks, before any of them looks at `learner.model`: make it whole."""
+
+    def hook(learner: Learner, metrics: Metrics) -> None:
+        if due_at(learner.step):
+            learner.ranks.gather()
+
+    return hook
+
+
+def look_away(learner: Learner, metrics: Metrics) -> None:
+    """After all who look at `learner.model`: it may be in parts again."""
+    learner.ranks.release()
+
+
 def anywhere() -> bool:
     """A stage that may be saved after any step."""
     return True
+
+
+_STOPPED = "stopped at step {}, saved; --resume goes on from here"
 
 
 def leave(stop: StopRequest, may_save: Callable[[], bool] = anywhere) -> Hook:
@@ -226,7 +245,7 @@ def leave(stop: StopRequest, may_save: Callable[[], bool] = anywhere) -> Hook:
 
     def hook(learner: Learner, metrics: Metrics) -> None:
         if stop.requested and may_save():
-            raise Interrupted(f"stopped at step {learner.step}")
+            raise Interrupted(_STOPPED.format(learner.step))
 
     return hook
 
@@ -244,7 +263,8 @@ def save(
 ) -> Hook:
     """Snapshots, now and then and when the run is asked to stop; then it stops.
 
-    Where it may not be saved (amid a rollout), both wait until it may.
+    Where it may not be saved (amid a rollout), both wait until it may. For all ranks
+    if each has a part of the weights, else for the first.
     """
     owed = False
 
@@ -254,14 +274,16 @@ def save(
         if not owed or not may_save():
             return
         owed = False
-        for log in (run.metrics, run.samples):  # it must not outlive rows it counts on
-            fsync_file(log)
-        fsync_folder(run.folder)  # the logs' names, too
-        save_snapshot(run.snapshots, learner, state())
-        prune(run.snapshots, keep, progress.best_step)
+        if not rank():  # the logs must not outlive rows that they count on
+            for log in (run.metrics, run.samples):
+                fsync_file(log)
+        if learner.ranks.split:
+            save_together(run.snapshots, learner, state)
+            prune_together(run.snapshots, keep, progress.best_step)
+        else:
+            save_snapshot(run.snapshots, learner, state())
+            prune(run.snapshots, keep, progress.best_step)
         if stop.requested:
-            raise Interrupted(
-                f"stopped at step {learner.step}, saved; --resume goes on from here"
-            )
+            raise Interrupted(_STOPPED.format(learner.step))
 
     return hook

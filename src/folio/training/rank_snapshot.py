@@ -18,19 +18,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from folio.config import UserError
-from folio.files import TEMPORARY, fsync_file, fsync_folder, make_folder
+from folio.files import TEMPORARY, fsync_folder, make_folder
 from folio.model.store import stored
 from folio.runtime import anyone, barrier, rank, told_by_all, world_size
 from folio.training.cuts import local
 from folio.training.learner import Learner
 from folio.training.nonfinite import NonFiniteError, bad_weight
 from folio.training.parts import (
-    FILES,
     MANIFEST,
     DamagedSnapshotError,
     entry,
@@ -38,6 +36,7 @@ from folio.training.parts import (
     manifest_of,
     part_names,
     verify,
+    write_flushed,
 )
 from folio.training.sharded import Sharded
 from folio.training.snapshot import (
@@ -108,8 +107,8 @@ def one_for_all() -> Iterator[None]:
         yield
     except UserError as error:
         mine = UserError, str(error)
-    except (OSError, SafetensorError) as error:
-        mine = OSError, getattr(error, "strerror", None) or str(error)
+    except OSError as error:
+        mine = OSError, error.strerror or str(error)
     for problem in told_by_all(mine):
         if problem is not None:
             kind, text = problem
@@ -138,17 +137,21 @@ def _write_parts(staging: Path, learner: Learner) -> dict[str, Any]:
     """This rank's two files; what the manifest says of the files of all ranks."""
     ranks: Sharded = learner.ranks
     weights = [(n, n, local(x)) for n, x in stored(ranks.module).items()]
-    state = [
-        (f"{name}.{key}", name, tensor)
-        for name, key, tensor in named_state(learner.optimizer)
-    ]
+    state = sorted(  # it may have been read from a file in any order
+        (
+            (f"{name}.{key}", name, tensor)
+            for name, key, tensor in named_state(learner.optimizer)
+        ),
+        key=lambda each: each[0],
+    )
     found: dict[str, Any] = {}
     for stem, tensors in (("model", weights), ("optim", state)):
         mine = _put_together(tensors, ranks)
+        written = [name for part in told_by_all(list(mine)) for name in part]
+        assert sorted(written) == sorted(name for name, *_ in tensors), "each once"
         name = part_names(stem, world_size())[rank()]
         with one_for_all():
-            save_file(mine, staging / name)
-            fsync_file(staging / name)
+            write_flushed(staging / name, save(mine))
             found[name] = entry(staging / name)
     return {n: x for part in told_by_all(found) for n, x in part.items()}
 
@@ -157,7 +160,8 @@ def _put_together(
     tensors: list[tuple[str, str, Tensor]], ranks: Sharded
 ) -> dict[str, Tensor]:
     """The whole tensors that fall to this rank, of (name, parameter, this part)."""
-    owners = dealt_out([x.numel() for _, _, x in tensors], world_size())
+    sizes = [ranks.whole_size(name, mine) for _, name, mine in tensors]
+    owners = dealt_out(sizes, world_size())
     mine = {}
     for (name, parameter, tensor), owner in zip(tensors, owners, strict=True):
         whole = ranks.whole(parameter, tensor.detach())
@@ -175,14 +179,15 @@ def _seal(
 ) -> None:
     """The first rank's work: the small files, the manifest, and the name."""
     state = {"learner": learner_state(learner)} | extra
-    save_file(random_tensors(), staging / "rng.safetensors")
-    (staging / "state.json").write_text(json.dumps(state, indent=2), encoding="utf-8")
-    for name in FILES[2:]:
-        fsync_file(staging / name)
+    small = {
+        "rng.safetensors": save(random_tensors()),
+        "state.json": json.dumps(state, indent=2).encode(),
+    }
+    for name, data in small.items():
+        write_flushed(staging / name, data)
         entries[name] = entry(staging / name)
     manifest = manifest_of({name: entries[name] for name in file_names(staging)})
-    (staging / MANIFEST).write_bytes(manifest)
-    fsync_file(staging / MANIFEST)
+    write_flushed(staging / MANIFEST, manifest)
     fsync_folder(staging)
     if final.exists():  # a damaged one, which has been passed over
         remove(final)

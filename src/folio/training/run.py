@@ -21,7 +21,10 @@ from folio.training.log import forget_after, read_rows
 from folio.training.snapshot import snapshot_paths
 
 # Changing these between two parts of one run is fine; it is printed and recorded.
-MAY_CHANGE = ("train.steps", "train.keep", "train.save_every", "train.device", "log.")
+MAY_CHANGE = (
+    *("train.steps", "train.keep", "train.save_every", "train.device", "log."),
+    *("train.batch", "train.accumulate", "parallel."),  # an update stays as large
+)
 
 
 @dataclass(frozen=True)

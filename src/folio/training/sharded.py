@@ -69,7 +69,7 @@ class Sharded(Alone):
             mine: tuple(cut.axis for cut in self.cuts[name])
             for name, mine in self.parts.items()
         }
-        self.whole_here = everywhere or rank() == 0
+        self.everywhere, self.whole_here = everywhere, everywhere or rank() == 0
         for parameter in model.parameters():  # no view: memory comes and goes with it
             parameter.data = parameter.data.clone()
         if self.whole_here:
@@ -129,6 +129,8 @@ class Sharded(Alone):
             buffer.copy_(newest)
 
     def release(self) -> None:
+        if self.everywhere:
+            return
         for parameter in self.model.parameters():
             parameter.untyped_storage().resize_(0)
 
@@ -142,6 +144,11 @@ class Sharded(Alone):
 
     def part(self, name: str, whole: Tensor) -> Tensor:
         return part(whole, self.cuts_like(name, whole.shape))
+
+    def whole_size(self, name: str, mine: Tensor) -> int:
+        """How many numbers `whole` will give: the same on all ranks."""
+        belongs = name in self.parts and mine.shape == self.parts[name].shape
+        return self.shards[name].numel() if belongs else mine.numel()
 
     def whole(self, name: str, mine: Tensor) -> Tensor:
         """The contrary of `part`; all ranks at once."""

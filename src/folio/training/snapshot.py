@@ -40,6 +40,7 @@ from folio.training.parts import (
     manifest_of,
     verify,
 )
+from folio.training.parts import write_flushed as _write_flushed
 
 _NAME = re.compile(r"step-\d{8,}")
 
@@ -144,6 +145,7 @@ def restore(snapshot: Snapshot, learner: Learner) -> None:
     else:
         load_tensors(learner.model, dict(snapshot.model))
     load_optimizer(learner.optimizer, snapshot.optimizer, ranks.part)
+    ranks.gather()  # who samples from the model needs it as it now is
     load_random(snapshot.rng)
     state = snapshot.state["learner"]
     learner.step, learner.denominator = state["step"], state["denominator"]
@@ -208,13 +210,6 @@ def check_space(folder: Path, size: int) -> None:
             f"{folder}: a snapshot needs {size:,} bytes and the disk has {free:,} free;"
             " older snapshots are untouched: free some space, then --resume"
         )
-
-
-def _write_flushed(path: Path, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _manifest(files: dict[str, bytes]) -> bytes:
