@@ -15,7 +15,7 @@ LAYERS = (
     {"text", "model", "optim"},
     {"data"},
     {"infer", "objectives"},
-    {"training", "rl", "evals", "hub", "viz"},
+    {"training", "rl", "evals", "hub", "viz", "planning"},
     {"stages"},
     {"serve", "studio", "learn"},
     {"cli"},

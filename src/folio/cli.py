@@ -27,9 +27,10 @@ STAGES = {  # verb: what it does, where its recipe and its function are
     "grpo": ("improve a model by GRPO", "tuning.GRPORecipe", "rl"),
     "distill": ("learn from a larger run", "tuning.DistillRecipe", "distill"),
 }
-RECIPE_VERBS = ("tokenizer", "show", *STAGES)
+RECIPE_VERBS = ("tokenizer", "show", "plan", "profile", *STAGES)
 # any other flag of a verb with a recipe is one of its fields
-OWN_FLAGS = ("--run", "--resume", "--out", "--stage", "--help")
+OWN_FLAGS = ("--run", "--resume", "--out", "--stage", "--help", "--steps", "--devices")
+OWN_FLAGS += ("--memory", "--tflops", "--mfu", "--bandwidth", "--price", "--tokens")
 
 
 class Parser(argparse.ArgumentParser):
@@ -74,6 +75,33 @@ def _add_training(verbs) -> None:
         verbs, "show", "what a recipe would do: sizes, costs, fields"
     )
     show.add_argument("--stage", choices=STAGES, default="pretrain")
+    _add_planning(verbs)
+
+
+def _add_planning(verbs) -> None:
+    """Verbs that say what a training needs, here or elsewhere."""
+    plan = _add_recipe_verb(
+        verbs, "plan", "what a recipe would need on other machines: memory, time, cost"
+    )
+    plan.add_argument("--stage", choices=STAGES, default="pretrain")
+    plan.add_argument("--devices", type=int, default=1)
+    plan.add_argument("--memory", type=float, required=True, help="GB of each device")
+    plan.add_argument("--tflops", type=float, required=True, help="of each, at most")
+    plan.add_argument("--mfu", type=float, default=0.4, help="share of it reached")
+    plan.add_argument("--bandwidth", type=float, help="GB/s that a device sends")
+    plan.add_argument("--price", type=float, help="of a device hour")
+    plan.add_argument("--tokens", type=float, help="instead of the recipe's steps")
+    profile = _add_recipe_verb(
+        verbs, "profile", "where the time and the memory of a step go"
+    )
+    profile.add_argument("--steps", type=int, default=20, help="that are timed")
+    profile.add_argument("--out", type=Path, help="(default: runs/profile-NAME)")
+    scaling = verbs.add_parser(
+        "scaling", help="a family of small runs, their law, and a larger one foretold"
+    )
+    scaling.add_argument("recipe", type=Path, help="such as recipes/tiny/scaling.toml")
+    scaling.add_argument("--out", type=Path, help="(default: beside the runs)")
+    scaling.add_argument("--quick", action="store_true", help="a few steps of each")
 
 
 def _add_writing(verbs) -> None:
@@ -271,6 +299,10 @@ def run_verb(options: argparse.Namespace, overrides: list[str]) -> None:
 
             only, seeds, quick = options.only, options.seeds, options.quick
             compare(options.paths, options.out, only=only, seeds=seeds, quick=quick)
+        case "scaling":
+            from folio.stages.scaling import run_scaling
+
+            run_scaling(options.recipe, out=options.out, quick=options.quick)
         case "report":
             from folio.viz.report import write_report
 
@@ -341,7 +373,7 @@ def _run_recipe_verb(options: argparse.Namespace, overrides: list[str]) -> None:
     from folio.stages.parent import load_recipe
 
     stage = options.verb if options.verb in STAGES else "pretrain"
-    if options.verb == "show":
+    if options.verb in ("show", "plan"):
         stage = options.stage
     _, schema, module = STAGES[stage]
     home, _, name = schema.partition(".")
@@ -352,6 +384,17 @@ def _run_recipe_verb(options: argparse.Namespace, overrides: list[str]) -> None:
             from folio.stages.show import show
 
             show(recipe)
+        case "plan":
+            from folio.stages.plan import plan_training
+
+            names = ("devices", "memory", "tflops", "mfu", "bandwidth", "price")
+            given = {name: getattr(options, name) for name in (*names, "tokens")}
+            plan_training(recipe, **given)
+        case "profile":
+            from folio.stages.profile import profile_training
+
+            folder = options.out or Path("runs") / f"profile-{recipe.name}"
+            profile_training(recipe, options.steps, folder)
         case "tokenizer":
             from folio.stages.tokenizer import learn_tokenizer
 
