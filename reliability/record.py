@@ -19,7 +19,7 @@ RESULTS = ROOT / "reliability" / "results"
 MOST_FAILURES = 20  # written down one by one
 
 
-def report(row: Row, result: Result, results: Path | None = None) -> bool:
+def report(row: Row, result: Result) -> bool:
     """Print and record; True if the promise was kept and the broken build noticed.
 
     A quick run is printed only: it must not replace what a full one has found.
@@ -37,12 +37,29 @@ def report(row: Row, result: Result, results: Path | None = None) -> bool:
         flush=True,
     )
     if result.checked and not result.quick:
-        folder = results or RESULTS
-        folder.mkdir(exist_ok=True)
-        text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
-        write_atomically(folder / f"{row.name}.json", text)
+        record_facts(row.name, values)
     kept = not values["failures"] and not values["unsettled"]
     return kept and values["broken"]["noticed"]
+
+
+def record_facts(name: str, values: dict[str, Any]) -> None:
+    """Write `results/NAME.json`: the values, and when and on what they were found."""
+    RESULTS.mkdir(exist_ok=True)
+    facts = {
+        "command": shlex.join(["python", "-m", *_called()]),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": git_commit(),
+        "sources": sources(),
+        "machine": machine() | {"load": round(os.getloadavg()[0], 1)},
+    }
+    text = json.dumps(values | facts, indent=1, ensure_ascii=False) + "\n"
+    write_atomically(RESULTS / f"{name}.json", text)
+
+
+def _called() -> list[str]:
+    script = Path(sys.argv[0]).stem
+    module = "reliability" if script == "__main__" else f"reliability.{script}"
+    return [module, *sys.argv[1:]]
 
 
 def _percent(bound: float | None) -> str:
@@ -71,9 +88,4 @@ def as_json(row: Row, result: Result) -> dict[str, Any]:
         },
         "quick": result.quick,
         "seconds": round(result.seconds, 1),
-        "command": shlex.join(["python", "-m", "reliability", *sys.argv[1:]]),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": git_commit(),
-        "sources": sources(),
-        "machine": machine() | {"load": round(os.getloadavg()[0], 1)},
     }

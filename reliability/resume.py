@@ -1,8 +1,8 @@
 """Row 4: a run that was interrupted goes on as if it had not been, in every stage.
 
-Each stage is trained whole, with a snapshot after each step. Then, for every snapshot, a
-copy of the run that has no newer one is resumed, wherever the generators stand, asked to
-stop (SIGTERM) one step later, and compared where it has stopped: weights, optimizer,
+Each stage is trained whole, with a snapshot after each step. Then, for every snapshot,
+a copy of the run that has no newer one is resumed, wherever the generators stand, asked
+to stop (SIGTERM) one step later, and compared where it has stopped: weights, optimizer,
 generators, loss scaler, position of the data, best so far, and the rows of the logs.
 What is equal there, bit for bit, is equal for ever after, since nothing else is carried
 on. Besides, one run of each kind is killed three times at random, resumed, and compared
@@ -19,6 +19,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,7 @@ def work(home: Path, stage: str, every: int, kills: int, **options: Any) -> Tall
         STAGES[stage][1](recipe, home / "whole", say=silent)
         took = time.perf_counter() - start
         steps = saved_steps(home / "whole")
-        for step, following in list(zip(steps, steps[1:], strict=False))[::every]:
+        for step, following in list(pairwise(steps))[::every]:
             problem = resumed(home, stage, recipe, step, following)
             tally.note(f"{stage} {options}, step {step}", problem, stage)
         if kills:
