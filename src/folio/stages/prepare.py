@@ -10,7 +10,7 @@ from folio.data.corpora import Corpus, open_corpus
 from folio.data.prepare import prepare
 from folio.data.shards import open_shards
 from folio.data.tokens import Tokens
-from folio.runtime import cores
+from folio.runtime import cores, data_world
 from folio.stages.recipe import DataRecipe, PretrainRecipe, TokenizerRecipe
 from folio.text.bpe import BPETokenizer
 from folio.text.byte import ByteTokenizer
@@ -135,3 +135,12 @@ def open_tokens(
     folder = shard_folder(recipe, run)
     train = open_shards(folder, "train", tokenizer)
     return train, open_shards(folder, "validation", tokenizer)
+
+
+def check_enough(count: int, what: str) -> None:
+    """UserError for more ranks than there is to read: some would only repeat others."""
+    if count < data_world():
+        raise UserError(
+            f"{data_world()} processes are to share {count} {what}; start at most "
+            f"{count} of them, or bring more data"
+        )

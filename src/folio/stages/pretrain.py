@@ -12,7 +12,12 @@ from folio.model.decoder import Decoder
 from folio.objectives.next_token import next_token
 from folio.runtime import data_rank, data_world
 from folio.stages.assemble import Parts, Say, make_learner
-from folio.stages.prepare import open_tokens, prepare_tokenizer, prepare_tokens
+from folio.stages.prepare import (
+    check_enough,
+    open_tokens,
+    prepare_tokenizer,
+    prepare_tokens,
+)
 from folio.stages.recipe import PretrainRecipe
 from folio.stages.stage import run_stage
 from folio.stages.watch import expert_hooks, watching_hooks
@@ -71,6 +76,8 @@ def assemble_pretraining(
         world=data_world(),
         order=recipe.data.order,
     )
+
+    check_enough(stream.windows_per_epoch, f"windows of {recipe.length} tokens")
 
     def measure() -> dict[str, float]:
         values = perplexity(

@@ -12,7 +12,7 @@ from folio.model.decoder import Decoder
 from folio.runtime import data_rank, data_world, find_device
 from folio.stages.assemble import Say
 from folio.stages.parent import load_decoder
-from folio.stages.prepare import load_tokenizer
+from folio.stages.prepare import check_enough, load_tokenizer
 from folio.stages.tuning import RecordsRecipe, TunedRecipe
 from folio.text.chat import ChatTemplate
 from folio.text.tokenizer import Tokenizer
@@ -43,6 +43,7 @@ def read_parts(
     except UserError as error:
         raise UserError(f"{data.path}: {error}") from None
     train, val = parts["train"], parts["validation"]
+    check_enough(len(train), "records")
     say(f"{data.path}: {len(train):,} records to learn from, {len(val):,} held out")
     return train, val
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
@@ -59,6 +60,8 @@ class Sharded(Alone):
                 block.compile()
             fully_shard(block, mesh=self.mesh["data"])
         fully_shard(self.module, mesh=self.mesh["data"])
+        # Of outputs that somebody might write into: objectives are pure functions
+        warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view")
         self.shards = dict(self.module.named_parameters())
         self.parts = {
             name: nn.Parameter(local(shard.detach()), shard.requires_grad)
