@@ -132,7 +132,15 @@ def make_optimizer(
         "rates": rates,
     }
     if optim.kind == "muon":
-        return muon(model, optim.lr, momentum=optim.momentum, **common)
+        half = recipe.train.precision != "fp32"
+        return muon(
+            model,
+            optim.lr,
+            momentum=optim.momentum,
+            rounds=optim.rounds,
+            dtype=torch.bfloat16 if half else torch.float32,
+            **common,
+        )
     return adamw(model, optim.lr, **common)
 
 

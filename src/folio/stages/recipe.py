@@ -45,6 +45,7 @@ class OptimRecipe:
     beta1: float = 0.9
     beta2: float = 0.95
     momentum: float = 0.95  # of muon
+    rounds: int = 5  # of muon's polynomials: fewer are faster and rougher
     eps: float = 1e-8
     schedule: Literal["cosine", "linear", "constant", "wsd"] = "cosine"
     warmup: int = 100
