@@ -142,7 +142,7 @@ def peak(config: ModelConfig, work: Work, sharding: Sharding | None = None) -> P
     fixed = state["weights"] + state["optimizer"]
     return Peak(
         state["weights"],
-        max(gradients.begun, gradients.done),
+        max(gradients.begun, gradients.done) + gradients.passing,
         state["optimizer"],
         kept_in_all(config, work, own),
         {name: fixed + size for name, size in moments.items()},
@@ -156,6 +156,7 @@ class Gradients:
     begun: float  # there when the last micro-batch begins
     each: float  # per parameter, as the gradient passes it
     done: float  # there when the optimizer steps
+    passing: float = 0.0  # whole ones of a layer, on their way to those who keep them
 
 
 def gradients_of(work: Work, sharding: Sharding, own: Parameters) -> Gradients:
@@ -169,8 +170,11 @@ def gradients_of(work: Work, sharding: Sharding, own: Parameters) -> Gradients:
     if sharding.gradients > 1:
         part = whole / sharding.gradients
         passing = numbers.gradient * max(own.ends, *own.layers)
-        summed = whole if several and sharding.weights > 1 else passing
-        return Gradients(part + summed, 0.0, part)
+        if several and sharding.weights > 1:
+            return Gradients(whole, 0.0, part, part)
+        if several:
+            return Gradients(part, 0.0, part, passing)
+        return Gradients(0.0, numbers.gradient / sharding.gradients, part, passing)
     buckets = whole if sharding.copies > 1 and sharding.optimizer == 1 else 0.0
     if numbers.handed:
         handed = numbers.handed * own.total
@@ -204,8 +208,8 @@ def moments_of(
     end = each * own.total + shared + twice + stream_rows(config, work)
     return {
         "loss": begun + loss,
-        "layers": begun + max(back),
-        "embedding": begun + end,
+        "layers": begun + max(back) + gradients.passing,
+        "embedding": begun + end + gradients.passing,
         "optimizer": gradients.done + step_work(work, own),
     }
 

@@ -80,9 +80,16 @@ def plan(
 
 
 def best(rows: list[Row]) -> Row | None:
-    """The quickest that fits; the earlier of equals, which shards less."""
+    """The quickest that fits; the earlier of equals, which shards less.
+
+    Per token: where devices share a batch, a step reads fewer of them.
+    """
     fitting = [row for row in rows if row.problem is None]
-    return min(fitting, key=lambda row: row.cost.step, default=None)
+    return min(fitting, key=seconds_per_token, default=None)
+
+
+def seconds_per_token(row: Row) -> float:
+    return row.cost.step * row.cost.steps / row.cost.tokens
 
 
 def indivisible(config: ModelConfig, sharding: Sharding) -> str | None:
@@ -121,25 +128,29 @@ def what_helps(
     config: ModelConfig, work: Work, sharding: Sharding, machine: Machine
 ) -> str:
     """The least change that makes it fit, as flags."""
-    lighter = replace(work, checkpoint_layers=True)
-    if not work.checkpoint_layers and fits(config, lighter, sharding, machine):
-        return "--train.checkpoint_layers true"
-    for base, flags in ((work, ""), (lighter, " --train.checkpoint_layers true")):
+    lighter, flags = replace(work, checkpoint_layers=True), ""
+    if not work.checkpoint_layers:
+        flags = " --train.checkpoint_layers true"
+        if fits(config, lighter, sharding, machine):
+            return flags.strip()
+    for base, more in ((work, ""), (lighter, flags)):
         for batch in halves(work.batch):
             times = -(-work.batch * work.accumulate // batch)
-            smaller = replace(base, batch=batch, accumulate=times)
-            if fits(config, smaller, sharding, machine):
-                return f"--train.batch {batch} --train.accumulate {times}{flags}"
-    if sharding.weights > 1:
-        least = replace(lighter, batch=1)
-        copies = sharding.copies
-        while copies * sharding.tensor <= MOST:
-            if fits(config, least, fsdp(copies, sharding.tensor), machine):
-                devices = copies * sharding.tensor
-                return f"--devices {devices} --train.batch 1{flags}"
-            copies *= 2
-        return "shorter texts (--train.length), or a larger --memory"
-    return "shard more: see the rows below"
+            for accumulate in (times, work.accumulate):
+                smaller = replace(base, batch=batch, accumulate=accumulate)
+                if fits(config, smaller, sharding, machine):
+                    return (
+                        f"--train.batch {batch} --train.accumulate {accumulate}{more}"
+                    )
+    if sharding.weights == 1:
+        return "to shard more: see the other rows"
+    least, copies = replace(lighter, batch=1, accumulate=1), 2 * sharding.copies
+    while copies * sharding.tensor <= MOST:
+        if fits(config, least, fsdp(copies, sharding.tensor), machine):
+            devices = copies * sharding.tensor
+            return f"--devices {devices} --train.batch 1 --train.accumulate 1{flags}"
+        copies *= 2
+    return "shorter texts (--train.length), or a larger --memory"
 
 
 def halves(batch: int) -> list[int]:

@@ -48,10 +48,12 @@ class Law:
         >>> f"{n:.2g} {d:.2g}"
         '3.2e+10 3e+12'
         """
-        total = self.a + self.b
-        ratio = (self.a * self.A / (self.b * self.B)) ** (1 / total)
-        parameters = ratio * (flops / 6) ** (self.b / total)
-        return parameters, flops / 6 / parameters
+        most = np.log(flops / 6)  # parameters that so many operations give one token
+        ratio = np.log(self.a * self.A / (self.b * self.B))
+        parameters = np.exp(
+            np.clip((ratio + self.b * most) / (self.a + self.b), 0, most)
+        )
+        return float(parameters), float(flops / 6 / parameters)
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Fit:
     def optimum(self, flops: float) -> tuple[float, float, float]:
         """(parameters, lowest, highest) that are best for so many operations, 95 %."""
         values = [law.optimum(flops)[0] for law in self.others]
-        return float(self.law.optimum(flops)[0]), *_between(values)
+        return self.law.optimum(flops)[0], *_between(values)
 
 
 def _between(values: Sequence[float]) -> tuple[float, float]:

@@ -121,7 +121,7 @@ def table(rows: list[Row]) -> str:
             sizes = (most.weights, most.gradients, most.optimizer, most.activations)
             cells = [gigabytes(size) for size in (*sizes, most.total)]
             cells += ["no" if row.problem else "yes"]
-            cells += [gigabytes(sum(row.sent.values())), duration(row.cost.step)]
+            cells += [gigabytes(sum(row.sent.values())), seconds(row.cost.step)]
         lines.append([row.sharding.name, *cells])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rest = "\n".join(
@@ -138,6 +138,14 @@ def gigabytes(size: float) -> str:
     ('31.4', '0.0025', '0')
     """
     return plain(size / GB) if size < 1e11 else f"{size / GB:,.0f}"
+
+
+def seconds(value: float) -> str:
+    """
+    >>> seconds(0.0123), seconds(75)
+    ('12.3 ms', '1 min 15 s')
+    """
+    return f"{plain(1e3 * value)} ms" if value < 1 else duration(value)
 
 
 def conclusion(rows: list[Row]) -> str:

@@ -66,7 +66,7 @@ class Scaling:
         if len(set(self.steps)) < 3 or len(self.sizes) < 3 or runs < LEAST:
             raise UserError(
                 f"steps = {list(self.steps)} and {len(self.sizes)} sizes: a law of "
-                "five numbers needs three of each, as steps = [..] and tables [sizes.NAME]"
+                "five numbers needs three of each: steps = [..], [sizes.NAME]"
             )
         if min(self.steps) < 1:
             raise UserError(f"steps = {list(self.steps)}: must be at least 1")

@@ -16,7 +16,7 @@ STEPS = 24  # places of a smooth line
 
 
 def figure(record: Record) -> str:
-    """Losses against tokens to the left, the best sizes for each budget to the right."""
+    """Losses against tokens to the left, the best size of each budget to the right."""
     parts = [losses(record), best_sizes(record)]
     whole = tag(
         "svg",
