@@ -91,15 +91,22 @@ def train_peer(copy: Path, steps: int) -> tuple[float, float]:
     return seconds, float(found.group(1))
 
 
-def train_ours(recipe: str, text: Path, folder: Path, steps: int) -> dict:
-    """Wall seconds of `folio pretrain` and what its run says of itself."""
+def train_ours(
+    recipe: str, text: Path, folder: Path, steps: int | None, **fields: object
+) -> dict:
+    """Wall seconds of `folio pretrain` and what its run says of itself.
+
+    steps None: as many as the recipe says; `fields` of the recipe that are changed.
+    """
+    if steps is not None:
+        fields["train.steps"] = steps
     shutil.rmtree(folder, ignore_errors=True)
     command = [
         *[sys.executable, "-m", "folio", "pretrain", str(ROOT / "recipes" / recipe)],
         *["--data.path", str(text), "--run", str(folder)],
         *["--train.eval_every", str(10**9), "--train.save_every", str(10**9)],
         *["--sample.every", "0", "--train.device", "cpu"],
-        *["--train.steps", str(steps)],
+        *[word for n, value in fields.items() for word in (f"--{n}", str(value))],
     ]
     start = time.perf_counter()
     run(command, ROOT)
