@@ -123,6 +123,7 @@ def prepare_tokens(
         tokenizer,
         folder,
         val_fraction=recipe.data.val_fraction,
+        dedup=recipe.data.dedup,
         processes=cores(),
     )
     say(f"{'found' if index['reused'] else 'wrote'} token files in {folder}")

@@ -30,6 +30,7 @@ class DataRecipe:
     megabytes: float = 8.0  # how much of a generated corpus
     separator: str | None = None  # what stands between a text file's documents
     field: str = "text"  # of JSON lines and Parquet
+    dedup: bool = True  # drop repeated documents; remembers 100 MB a million of them
     val_fraction: float = 0.1  # held out: by document, or the end of one long text
     order: Literal["epoch", "random"] = "epoch"  # of the training windows
     shards: str | None = None  # where token files go; default: inside the run
