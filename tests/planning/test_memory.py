@@ -89,8 +89,12 @@ def test_the_memory_that_a_process_really_takes():
     json.dumps(row)
 
 
-def test_muon_keeps_one_average():
+def test_muon_keeps_one_average_and_needs_room_for_a_step():
     config = llama_like(**SHAPE)
+    work = Work(1, 16, cuda=False, muon=True)
+    plan = peak(config, work)
+    assert plan.moment == "optimizer"
+    assert plan.total == pytest.approx(real_peak(config, work, muon=True), rel=0.06)
     both = [peak(config, Work(1, 64, muon=muon)).optimizer for muon in (False, True)]
     matrices = sum(parameters_of(config).layers)
     assert both[0] - both[1] == 4 * matrices

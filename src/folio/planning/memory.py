@@ -240,11 +240,13 @@ def kept_in_all(config: ModelConfig, work: Work, own: Parameters) -> float:
 
 
 def step_work(work: Work, own: Parameters) -> float:
-    """Muon's polynomials hold about five copies of all matrices of one shape.
+    """Muon's polynomials hold an fp32 stack of all matrices of one shape, and about
+    four copies of it, in bf16 unless all is fp32.
 
-    The most are two of a feed-forward part: half of what lies inside of blocks.
+    The most are two of a feed-forward part: about half of what lies inside of blocks.
     """
-    return 5 * 4 * sum(own.layers) / 2 if work.muon else 0.0
+    copies = 4 + 4 * (4 if work.precision == "fp32" else 2)
+    return copies * sum(own.layers) / 2 if work.muon else 0.0
 
 
 def stream_rows(config: ModelConfig, work: Work) -> float:
