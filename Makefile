@@ -13,7 +13,7 @@ BENCHES   := $(filter-out bench/meter.py bench/record.py bench/nanogpt.py bench/
                           $(sort $(wildcard bench/*.py)))
 INSTALLED_BY := pyproject.toml constraints.txt
 
-.PHONY: help demo test lint experiments bench meter clean
+.PHONY: help demo test lint experiments bench reliability meter clean
 .DEFAULT_GOAL := help
 
 help:  ## print this list
@@ -38,12 +38,15 @@ bench: $(VENV)/.test-ready  ## run every benchmark in its quick form
 	    echo "== $$script --quick"; $(BIN)/python $$script --quick; \
 	done
 
+reliability: $(VENV)/.test-ready  ## kill, cut, fill and damage at full size, hours (what is done is kept; ARGS='--only kills')
+	OMP_NUM_THREADS=1 $(BIN)/python -m reliability $(ARGS)
+
 meter: $(VENV)/.test-ready  ## print the largest files, classes and functions
 	@$(BIN)/python bench/meter.py
 
 clean:  ## remove caches and build leftovers (keeps .venv/ and runs/)
 	rm -rf build dist .pytest_cache .ruff_cache .hypothesis src/*.egg-info
-	find src tests bench -name __pycache__ -prune -exec rm -rf {} +
+	find src tests bench reliability -name __pycache__ -prune -exec rm -rf {} +
 
 # `python -m venv` installs pip last, so a half-made environment is made again.
 $(BIN)/pip:

@@ -154,8 +154,8 @@ def order_violations(calls: list[Call]) -> list[str]:
     """Renames of what was not flushed before, or removals before the parent was.
 
     >>> start = [Call("create", "a/.tmp-1/x"), Call("write", "a/.tmp-1/x")]
-    >>> order_violations([*start, Call("rename", "a/.tmp-1", "a/step-1")])
-    ['a/.tmp-1/x was written and not flushed before the rename to a/step-1']
+    >>> order_violations([*start, Call("rename", "a/.tmp-1", "a/step-1")])[-1]
+    'a/.tmp-1/x was written and not flushed before the rename to a/step-1'
     """
     wrong, dirty, unsealed = [], set(), set()
     for call in calls:

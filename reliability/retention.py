@@ -87,7 +87,8 @@ class Life:
     def rot(self, step: int) -> None:
         path = self.chance.choice(sorted(self.path(step).iterdir()))
         data = bytearray(path.read_bytes())
-        data[self.chance.randrange(len(data))] ^= 1
+        at = self.chance.randrange(len(data))
+        data[at] = (data[at] + 1) % 256  # a flip could be undone by the next one
         path.write_bytes(data)
         self.whole.discard(step)
 

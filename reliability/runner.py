@@ -45,11 +45,12 @@ def run_row(row: Row, quick: bool, again: bool, broken_only: bool = False) -> Re
     result, start = Result(quick, checked=not broken_only), time.perf_counter()
     sources()
     if not broken_only:
-        done = _read(row, quick, again)
+        done = {} if quick or again else _read(row)
         for part, arguments in row.parts(quick).items():
             if part not in done:
                 done[part] = _part(row, arguments)
-                _write(row, quick, done)
+                if not quick:
+                    _write(row, done)
                 print(f"  {row.name} {part}: {_short(done[part])}", flush=True)
             result.tally.add(done[part])
     for arguments in (*row.parts(True).values(), *row.parts(False).values()):
@@ -62,7 +63,10 @@ def run_row(row: Row, quick: bool, again: bool, broken_only: bool = False) -> Re
 
 def _part(row: Row, arguments: dict[str, Any]) -> Tally:
     with tempfile.TemporaryDirectory(prefix="folio-") as home:
-        return row.work(Path(home).resolve(), **arguments)
+        place = Path(home).resolve()
+        tally = row.work(place, **arguments)
+    tally.failures = [each.replace(str(place), "HOME") for each in tally.failures]
+    return tally
 
 
 def _short(tally: Tally) -> str:
@@ -70,14 +74,10 @@ def _short(tally: Tally) -> str:
     return f"{tally.trials} trials, {len(tally.failures)} failures; {counts}"
 
 
-def _file(row: Row, quick: bool) -> Path:
-    return PROGRESS / f"{row.name}{'-quick' if quick else ''}.json"
-
-
-def _read(row: Row, quick: bool, again: bool) -> dict[str, Tally]:
+def _read(row: Row) -> dict[str, Tally]:
     """The parts that have been done with these very sources."""
-    path = _file(row, quick)
-    if again or not path.is_file():
+    path = PROGRESS / f"{row.name}.json"
+    if not path.is_file():
         return {}
     kept = json.loads(path.read_text())
     if kept["sources"] != sources():
@@ -88,8 +88,8 @@ def _read(row: Row, quick: bool, again: bool) -> dict[str, Tally]:
     }
 
 
-def _write(row: Row, quick: bool, done: dict[str, Tally]) -> None:
+def _write(row: Row, done: dict[str, Tally]) -> None:
     PROGRESS.mkdir(exist_ok=True)
     parts = {part: tally.as_json() for part, tally in done.items()}
     text = json.dumps({"sources": sources(), "parts": parts}, indent=1)
-    _file(row, quick).write_text(text)
+    (PROGRESS / f"{row.name}.json").write_text(text)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from folio import files
 from folio.config import UserError
 from folio.files import (
     LOCK,
@@ -101,6 +102,20 @@ def test_the_name_of_each_new_folder_is_flushed(tmp_path, monkeypatch):
     assert sorted(flushed) == [tmp_path, tmp_path / "a"]
     make_folder(tmp_path / "a" / "b")
     assert len(flushed) == 2
+
+
+def test_a_log_that_can_t_be_flushed_is_one_line(tmp_path, monkeypatch):
+    """Neither its bytes nor its name."""
+    (tmp_path / "a").write_text("x")
+
+    def fail(*arguments):
+        raise OSError(errno.EIO, "Input/output error")
+
+    for owner, name in ((os, "fsync"), (files, "fsync_folder")):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, fail)
+            with pytest.raises(UserError, match=r"could not write .*a: Input/output"):
+                fsync_file(tmp_path / "a")
 
 
 def test_flushing_changes_nothing(tmp_path):
@@ -197,6 +212,25 @@ def test_a_second_holder_in_one_process_is_refused(tmp_path):
     with exclusive(tmp_path):
         pass
     assert sorted(os.listdir(tmp_path)) == [LOCK, "file"]
+
+
+@pytest.mark.parametrize("broken", ["write", "ftruncate"])
+def test_a_lock_that_can_t_be_signed_is_one_line(tmp_path, monkeypatch, broken):
+    """On a full disk the lock file can be made, and nothing be written into it."""
+
+    def fail(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, broken, fail)
+    with (
+        pytest.raises(UserError, match=r"run: can't be used: No space left"),
+        exclusive(tmp_path / "run"),
+    ):
+        pytest.fail("held without a name")
+    monkeypatch.undo()
+    assert os.listdir(tmp_path) == []  # nothing was put into it: it was never there
+    with exclusive(tmp_path / "run"):
+        pass
 
 
 def test_a_folder_that_stays_empty_is_removed_as_far_as_it_was_made(tmp_path):

@@ -76,6 +76,7 @@ REFUSED = [
     (LLAMA | {"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
     (LLAMA | {"partial_rotary_factor": 0.5}, "partial_rotary_factor = 0.5"),
     (LLAMA | {"hidden_size": 9}, "hidden_size = 9: not a multiple"),
+    (LLAMA | {"max_position_embeddings": 2**31 + 1}, "context of 2147483649: is the"),
     (LLAMA | {"hidden_size": "8"}, "hidden_size = '8': expected int"),
     (LLAMA | {"hidden_size": True}, "hidden_size = True: expected int"),
     (LLAMA | {"hidden_size": None}, "lacks 'hidden_size'"),

@@ -7,8 +7,14 @@ from transformers import PreTrainedTokenizerFast
 
 from folio.config import UserError
 from folio.hub.folder import ModelFolder
-from folio.hub.tokenizer import read_jinja, read_tokenizer, roles_of, token_ids
-from folio.text import BPETokenizer, ChatTemplate
+from folio.hub.tokenizer import (
+    read_jinja,
+    read_tokenizer,
+    roles_of,
+    token_ids,
+    write_tokenizer,
+)
+from folio.text import BPETokenizer, ByteTokenizer, ChatTemplate
 from folio.text.byte_level import show_bytes
 from hub.test_chat_template import CHATML, MISTRAL
 from text.foreign import FAMILIES
@@ -54,6 +60,17 @@ def test_roles_by_every_file(tmp_path):
     edit(settings, eos_token="strange")
     with pytest.raises(UserError, match="not among the added tokens"):
         read(tmp_path, {"eos_token_id": 2})
+
+
+@pytest.mark.parametrize(
+    "changes", [{"auto_map": {"A": "evil.T"}}, {"add_eos_token": True}]
+)
+def test_what_one_of_ours_is_said_to_need_is_refused_too(tmp_path, changes):
+    write_tokenizer(ByteTokenizer(), tmp_path, 64)
+    assert read(tmp_path)[0].name == "byte"
+    edit(tmp_path / "tokenizer_config.json", **changes)
+    with pytest.raises(UserError, match=next(iter(changes))):
+        read(tmp_path)
 
 
 def test_what_a_prompt_begins_with(tmp_path):

@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,6 @@ from folio.training import hooks
 from folio.training.snapshot import newest_snapshot, snapshot_paths
 from helpers import assert_same_run, rows, tiny_recipe, what_a_run_left
 
-BENCH = Path(__file__).resolve().parents[2] / "bench"
 STEPS = 12
 
 
@@ -211,54 +208,3 @@ def test_dropout_is_what_makes_these_tests_sharp(tmp_path):
         for name in ("one", "other")
     )
     assert not torch.equal(one, other)
-
-
-KILLS = """
-import json, sys, torch
-sys.path.insert(0, sys.argv[1])
-import kill
-from pathlib import Path
-torch.set_num_threads(1)
-if sys.argv[3] == "in-place":
-    kill.hooks.save_snapshot = kill.save_in_place
-lost, landings = [], kill.Counter()
-for seed in range(6):
-    home = Path(sys.argv[2]) / str(seed)
-    home.mkdir()
-    more, places, _ = kill.trials(8, seed, home)
-    lost, landings = lost + more, landings + places
-    before = landings["while writing"] + landings["staged, manifest there"]
-    if lost or (sys.argv[3] == "folio" and before and sum(landings.values()) >= 16):
-        break
-print(json.dumps({"lost": lost, "before": before, "kills": sum(landings.values())}))
-"""
-
-
-def killed(folder: Path, saver: str) -> dict:
-    """The harness of bench/kill.py, in a process that may fork: until something is
-    lost, or kills have hit a save before and after its rename; 48 times at most."""
-    arguments = [str(BENCH), str(folder), saver]
-    done = subprocess.run(
-        [sys.executable, "-c", KILLS, *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the harness forks")
-def test_killed_again_and_again_and_nothing_is_lost(tmp_path):
-    result = killed(tmp_path, "folio")
-    assert result["lost"] == []
-    assert result["kills"] >= 16
-    assert result["before"] >= 1  # one in six or so, or kills were not aimed at saves
-    assert result["kills"] - result["before"] >= 4  # after the rename
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the harness forks")
-def test_a_saver_that_writes_in_place_fails_the_harness(tmp_path):
-    """A kill loses something in one case of three to six: one of 48 must."""
-    assert killed(tmp_path, "in-place")["lost"]
