@@ -1,10 +1,10 @@
 """Reward hacking, shown and cured: PPO on a reward model that is blind to content.
 
 One fine-tuned model of the demo, four PPO runs that differ in their reward alone:
-- blind: a reward model that has seen pairs differing in style only. Its score rises,
-  and what is right falls or stands still: nobody pays for it.
-- blind, dear KL: the same, but leaving the fine-tuned model costs ten times as much.
-- blind + verifier: half of the reward is whether the answer is right.
+- blind: a reward model that has seen pairs differing in style only, and no price on
+  leaving the fine-tuned model. Its score rises, what is right falls: nobody pays it.
+- blind, KL: the same, but each nat away from the fine-tuned model costs 0.2.
+- blind + verifier: the most of the reward is whether the answer is right.
 - better: the demo's reward model, whose pairs differ in content, too.
 
 Sampled answers to the same held-out prompts are judged as the policy learns. The value
@@ -45,12 +45,16 @@ STYLE_ONLY = {
 def rewards_of(runs: dict[str, Path]) -> dict[str, dict[str, Any]]:
     """What each run is paid for, as changes of the demo's PPO recipe."""
     blind = {"model": str(runs["blind"]), "verifier": "none"}
-    half = {"verifier": "tales", "model_weight": 0.5, "verifier_weight": 1.0}
+    most = {"verifier": "tales", "model_weight": 0.5, "verifier_weight": 1.0}
+    free = {"kl": 0.0}
     return {
-        "blind": {"reward": blind},
-        "blind, dear KL": {"reward": blind, "critic": {"kl": 0.2}},
-        "blind + verifier": {"reward": blind | half},
-        "better": {"reward": {"model": str(runs["reward"]), "verifier": "none"}},
+        "blind": {"reward": blind, "critic": free},
+        "blind, KL": {"reward": blind, "critic": {"kl": 0.2}},
+        "blind + verifier": {"reward": blind | most, "critic": free},
+        "better": {
+            "reward": {"model": str(runs["reward"]), "verifier": "none"},
+            "critic": free,
+        },
     }
 
 
@@ -99,6 +103,7 @@ def measure(seed: int, folder: Path, steps: int, quick: bool) -> list[dict[str, 
             values["parent"] = str(runs["sft"])
             ppo(build(PPORecipe, with_parent(values)), run)
         rows.append({"seed": seed, "name": name} | curve_of(run))
+        print(f"seed {seed}, {name}: right {rows[-1]['accuracy_last']:.3f}", flush=True)
     return rows
 
 
