@@ -233,6 +233,27 @@ def test_a_lock_that_can_t_be_signed_is_one_line(tmp_path, monkeypatch, broken):
         pass
 
 
+def test_a_folder_removed_while_it_is_being_locked_is_made_again(tmp_path, monkeypatch):
+    """By one who has held it, left it as it was, and so removed it."""
+    real, seen = os.listdir, []
+
+    def listed(folder):
+        found = real(folder)
+        if not seen:
+            seen.append(os.rmdir(folder))
+        return found
+
+    monkeypatch.setattr(os, "listdir", listed)
+    with exclusive(tmp_path / "run"):
+        (tmp_path / "run" / "x").touch()
+    assert seen == [None]
+    with (
+        pytest.raises(UserError, match="can't be used: File exists"),
+        exclusive(tmp_path / "run" / "x"),
+    ):
+        pytest.fail("a file is no folder")
+
+
 def test_a_folder_that_stays_empty_is_removed_as_far_as_it_was_made(tmp_path):
     with exclusive(tmp_path / "a" / "b"):
         assert (tmp_path / "a" / "b").is_dir()

@@ -98,12 +98,7 @@ def exclusive(folder: Path) -> Iterator[None]:
     If nothing is put into it meanwhile, it is left as it was: not there, for example.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        make_folder(folder)
-        before = os.listdir(folder)
-        file = open(folder / LOCK, "a+")  # noqa: SIM115 (closed below)
-    except OSError as error:
-        raise UserError(f"{folder}: can't be used: {error.strerror}") from None
+    file, before = _open_lock(folder)
     with file:
         if not _try_lock(file) or not _still_there(file, folder / LOCK):
             file.seek(0)
@@ -118,6 +113,23 @@ def exclusive(folder: Path) -> Iterator[None]:
         finally:
             _held.remove(file)
             _remove_if_unused(folder, before, made)
+
+
+def _open_lock(folder: Path) -> tuple[IO[str], list[str]]:
+    """The open lock file of `folder`, which is made, and what was in it before.
+
+    Whoever leaves an unused folder removes it, maybe between two of our calls: again.
+    """
+    for again in reversed(range(100)):
+        try:
+            make_folder(folder)
+            before = os.listdir(folder)
+            return open(folder / LOCK, "a+"), before
+        except OSError as error:
+            if again and isinstance(error, (FileNotFoundError, FileExistsError)):
+                continue
+            raise UserError(f"{folder}: can't be used: {error.strerror}") from None
+    raise AssertionError
 
 
 def _sign(file: IO[str], folder: Path) -> None:
