@@ -89,7 +89,8 @@ def test_torchrun_learns_and_resumes(name, ranks, flags, tmp_path):
         quoted = (f'{{"text": "{line}"}}\n' for line in lines)
         (data / f"{number}.jsonl").write_text("".join(quoted), encoding="utf-8")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    torchrun += ["--nproc-per-node", str(ranks), "-m", "folio", "pretrain"]
+    torchrun += ["--nproc-per-node", str(ranks), "-m", "--"]
+    torchrun += ["folio", "pretrain"]
     torchrun += [str(ROOT / f"recipes/large/{name}.toml"), "--run", str(run)]
     torchrun += ["--data.path", str(data), "--resume"]
     for steps in (2, 3):

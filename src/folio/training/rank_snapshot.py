@@ -54,7 +54,7 @@ def dealt_out(sizes: Sequence[int], world: int) -> list[int]:
     """Whose each tensor is, so that all write about as much: the largest go first.
 
     >>> dealt_out([10, 60, 50, 20], 2)
-    [1, 0, 1, 0]
+    [0, 0, 1, 1]
     """
     load, owners = [0] * world, [0] * len(sizes)
     for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
