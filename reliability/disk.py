@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from folio import cli
-from folio.config import to_toml
+from folio.config import UserError, to_toml
 from folio.training import hooks
 from folio.training import snapshot as snapshots
 from reliability.calls import Call, watched
@@ -272,7 +272,15 @@ def filling(filler: Path, free: int, kind: str, pattern: str) -> Callable[[Call]
 
 @contextlib.contextmanager
 def broken() -> Iterator[None]:
-    with replaced(hooks, "save_snapshot", save_in_place):
+    """As for the kills, but with one line for its errors: the loss must be noticed."""
+
+    def save(folder: Path, learner: Any, extra: dict) -> Path:
+        try:
+            return save_in_place(folder, learner, extra)
+        except OSError as error:
+            raise UserError(f"could not save {folder}: {error.strerror}") from None
+
+    with replaced(hooks, "save_snapshot", save):
         yield
 
 

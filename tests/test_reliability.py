@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reliability import disk, kills, large_text, power, record, row, runner
+from reliability import disk, kills, large_text, power, record, row, runner, table
 from reliability.calls import Call, watched
 from reliability.disk_model import Disk
 from reliability.row import Row, Tally
@@ -252,6 +252,25 @@ def test_a_failure_and_an_unnoticed_break_are_not_good(counted):
     assert not record.report(made, bad)
     assert record.report(made, runner.Result(True, Tally(3), Tally(1, ["noticed"])))
     assert not record.RESULTS.exists()  # quick runs are not written down
+
+
+def test_the_page_says_what_was_recorded():
+    page = table.PAGE.read_text(encoding="utf-8")
+    assert table.BEGIN + table.table() + table.END in page
+    for name in ROWS:
+        assert f"| `{name}` |" in page.split(table.BEGIN)[0]  # what was tried
+
+
+def test_a_row_that_was_not_run_is_said_to_be_so(tmp_path):
+    found = {"trials": 1000, "failures": 0, "upper_bound_95": 0.00299}
+    found |= {"broken": {"failures": 3, "trials": 20}}
+    found |= {"date": "2026-01-02T03:04:05", "commit": "abc"}
+    (tmp_path / "kills.json").write_text(json.dumps(found))
+    lines = table.table(tmp_path).splitlines()
+    assert lines[2] == (
+        "| `kills` | 1,000 | 0 | 0.3 % | 3 of 20 trials | 2026-01-02, abc |"
+    )
+    assert lines[3].startswith("| `power` | not yet run")
 
 
 def test_memory_is_watched_from_outside():
