@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -202,6 +203,15 @@ def test_a_forked_worker_that_outlives_the_holder_does_not_hold(tmp_path):
     finally:
         os.kill(worker, 9)
         process.stdout.close()
+
+
+def test_a_lock_that_is_let_go_in_a_moment_is_waited_for(tmp_path):
+    """As by a process just started by one that was killed; not for a real holder."""
+    file = open(tmp_path / LOCK, "a+")  # noqa: SIM115 (closed below)
+    assert files._try_lock(file)
+    threading.Timer(files.PATIENCE / 4, file.close).start()
+    with exclusive(tmp_path):
+        assert file.closed
 
 
 def test_a_second_holder_in_one_process_is_refused(tmp_path):

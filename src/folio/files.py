@@ -15,6 +15,7 @@ from typing import IO
 from folio.config import UserError
 
 LOCK, TEMPORARY = ".lock", ".tmp-"
+PATIENCE = 0.2  # seconds for which a lock is asked for before it counts as taken
 
 _held: list[IO[str]] = []  # the locks of this process
 
@@ -100,7 +101,7 @@ def exclusive(folder: Path) -> Iterator[None]:
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     file, before = _open_lock(folder)
     with file:
-        if not _try_lock(file) or not _still_there(file, folder / LOCK):
+        if not _lock_soon(file) or not _still_there(file, folder / LOCK):
             file.seek(0)
             holder = file.read().strip() or "another process"
             raise UserError(
@@ -176,6 +177,18 @@ def _remove_if_unused(folder: Path, before: list[str], made: list[Path]) -> None
             (folder / LOCK).unlink()
             for path in made:  # the innermost first; one that is in use stays
                 path.rmdir()
+
+
+def _lock_soon(file: IO[str]) -> bool:
+    """Whether the lock is ours, after a moment's patience.
+
+    A process that was killed while it started another leaves the lock with that one
+    until it has become itself: some milliseconds.
+    """
+    end = time.monotonic() + PATIENCE
+    while not (got := _try_lock(file)) and time.monotonic() < end:
+        time.sleep(0.01)
+    return got
 
 
 def _try_lock(file) -> bool:
