@@ -33,6 +33,7 @@ from folio.runtime import (
     world_size,
 )
 from folio.stages.assemble import Parts, Say, resume_from_newest
+from folio.stages.memory import told_if_memory_ends
 from folio.stages.parent import note_parent
 from folio.stages.recipe import StageRecipe
 from folio.stages.watch import evaluation_hook, looking_hook, make_sinks, saving_hook
@@ -241,14 +242,16 @@ def follow(parts: Parts) -> None:
 
 
 def _train(parts: Parts, beside: list) -> None:
-    train(
-        parts.learner,
-        parts.stream,
-        parts.objective,
-        steps=parts.recipe.train.steps,
-        accumulate=parts.recipe.train.accumulate,
-        hooks=beside,
-    )
+    recipe = parts.recipe
+    with told_if_memory_ends(recipe, shape_of(parts.kept)):
+        train(
+            parts.learner,
+            parts.stream,
+            parts.objective,
+            steps=recipe.train.steps,
+            accumulate=recipe.train.accumulate,
+            hooks=beside,
+        )
     parts.learner.ranks.gather()  # its final weights may be what is kept
 
 
