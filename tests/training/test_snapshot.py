@@ -405,6 +405,17 @@ def test_the_newest_and_the_best_are_kept(tmp_path, learner):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_step_that_was_half_removed_before_can_be_removed_again(tmp_path, learner):
+    """The grave of the first one is still there: it must not stand in the way."""
+    first, _ = saved_at(tmp_path, learner, 1, 2)
+    grave = tmp_path / f".tmp-removed-{first.name}-{os.getpid()}"
+    grave.mkdir()
+    (grave / "optim.safetensors").write_bytes(b"x")
+    prune(tmp_path, 1)
+    assert names(tmp_path) == [2]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_nothing_is_removed_for_the_sake_of_a_damaged_one(tmp_path, learner):
     newest = saved_at(tmp_path, learner, 1, 2, 3, 4)[-1]
     (newest / "optim.safetensors").write_bytes(b"")

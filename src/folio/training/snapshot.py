@@ -356,6 +356,7 @@ def prune(
 def remove(path: Path) -> None:
     """Rename first: a folder half removed must not look like a snapshot."""
     grave = path.with_name(f"{TEMPORARY}removed-{path.name}-{os.getpid()}")
+    shutil.rmtree(grave, ignore_errors=True)  # of the same step before, half removed
     os.rename(path, grave)
     shutil.rmtree(grave, ignore_errors=True)
 
