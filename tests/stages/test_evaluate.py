@@ -14,19 +14,21 @@ from folio.evals.answers import Answer
 from folio.model.scorer import Scorer
 from folio.model.store import save_model
 from folio.stages import evaluate
-from folio.stages.evaluate import (
+from folio.stages.asked import (
     Exam,
+    file_exam,
+    held_out_pairs,
+    known_prompt,
+    last_exchange,
+    tales_exam,
+    training_pairs,
+)
+from folio.stages.evaluate import (
     evaluate_answers,
     evaluate_preference,
     evaluate_sanity,
-    file_exam,
-    held_out_pairs,
     known_answers,
-    known_prompt,
-    last_exchange,
     styled_answers,
-    tales_exam,
-    training_pairs,
 )
 from folio.text.byte import ByteTokenizer
 from helpers import tiny_model

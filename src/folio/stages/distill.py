@@ -16,8 +16,8 @@ from folio.data.chats import ChatStream
 from folio.data.layout import respond
 from folio.evals.held_out import held_out
 from folio.model.decoder import Decoder
+from folio.stages.asked import last_exchange
 from folio.stages.assemble import Parts, Say, make_learner
-from folio.stages.evaluate import last_exchange
 from folio.stages.exam import answers_measure, exam_of
 from folio.stages.sft import chat_stream, chats, chats_once
 from folio.stages.stage import run_stage

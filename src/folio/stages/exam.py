@@ -11,8 +11,8 @@ from folio.evals.answers import ALL, AnswerEvaluator, Results
 from folio.evals.respond import respond_with
 from folio.infer.sampling import Sampling
 from folio.model.decoder import Decoder
+from folio.stages.asked import Exam, tales_exam
 from folio.stages.assemble import Measure, Say
-from folio.stages.evaluate import Exam, tales_exam
 from folio.stages.tuning import AnswersRecipe
 from folio.text.tokenizer import Tokenizer
 

@@ -12,8 +12,9 @@ from folio.evals.answers import ALL, AnswerEvaluator, Measure, Results
 from folio.evals.respond import respond_with
 from folio.evals.table import aligned
 from folio.infer.sampling import Sampling
-from folio.stages.evaluate import Exam, plain, tales_exam
+from folio.stages.asked import Exam, tales_exam
 from folio.stages.exam import EXAM_SEED
+from folio.stages.kept import plain
 from folio.stages.use import load_run
 
 SHOWN = ("gold", "accuracy", "style", "exact")

@@ -20,8 +20,8 @@ from folio.evals.respond import respond_with
 from folio.evals.scoring import scores_with
 from folio.files import write_atomically
 from folio.infer.sampling import Sampling
+from folio.stages.asked import last_exchange
 from folio.stages.assemble import Say
-from folio.stages.evaluate import last_exchange
 from folio.stages.tuned import check_same_tokenizer, prepare_tuned, shares_of
 from folio.stages.tuning import ChatsRecipe, SFTRecipe
 from folio.stages.use import load_run, load_scorer

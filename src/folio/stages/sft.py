@@ -15,8 +15,8 @@ from folio.data.records import Conversation, read_conversations
 from folio.data.rows import pack_rows, packed, pad_id
 from folio.evals.held_out import held_out
 from folio.objectives.next_token import next_token
+from folio.stages.asked import last_exchange
 from folio.stages.assemble import Parts, Say, make_learner
-from folio.stages.evaluate import last_exchange
 from folio.stages.exam import answers_measure, exam_of
 from folio.stages.rejection import BEST, prepare_sft
 from folio.stages.stage import run_stage
