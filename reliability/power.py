@@ -104,7 +104,8 @@ def work(home: Path, seed: int, variants: int, every: int, traced: bool) -> Tall
     tally.note(f"order, seed {seed}", None, "orders checked here")
     if traced and (calls := traced_run(home)) is not None:
         problems = order_violations(calls)
-        saves = sum(call.kind == "rename" and "step-" in call.target for call in calls)
+        renamed = [Path(c.target).name for c in calls if c.kind == "rename"]
+        saves = sum(name.startswith("step-") for name in renamed)
         tally.counts["saves seen by strace"] += saves
         found = problems[0] if problems else None if saves >= STEPS else "no save seen"
         tally.note("order, strace", found)
