@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from folio.config import UserError
 from folio.files import remove_temporary
+from folio.training import parts as parts_module
 from folio.training import snapshot as snapshot_module
 from folio.training.nonfinite import NonFiniteError
 from folio.training.snapshot import (
@@ -171,7 +172,8 @@ class Disk:
         monkeypatch.setattr(os, "fsync", fsync)
         monkeypatch.setattr(os, "rename", rename)
         monkeypatch.setattr(Path, "mkdir", watched_mkdir)
-        monkeypatch.setattr(snapshot_module, "open", watched_file, raising=False)
+        for module in (snapshot_module, parts_module):
+            monkeypatch.setattr(module, "open", watched_file, raising=False)
 
     def _call(self, name: str, path) -> None:
         self.at_call(len(self.calls))
