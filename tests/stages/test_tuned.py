@@ -273,6 +273,7 @@ BAD = [
     ("grpo", {"rollout": {"temperature": 0.0}}, "temperature"),
     ("grpo", {"rollout": {"max_new_tokens": 150}}, "max_seq_len"),
     ("grpo", {"grpo": {"kl": "k1"}}, "kl"),
+    ("ppo", {"train": {"precision": "bf16-weights"}}, "would not begin at 1"),
     ("distill", {"top": 10_000}, "top = 10000"),
 ]
 

@@ -36,7 +36,7 @@ from folio.stages.tuning import CriticRecipe, GRPORecipe, PPORecipe, RLRecipe
 from folio.stages.watch import expert_hooks
 from folio.text.tokenizer import Tokenizer
 from folio.training.hooks import due, look
-from folio.training.learner import Learner, Objective
+from folio.training.learner import TWIN, Learner, Objective
 from folio.training.loop import Hook, Metrics
 from folio.training.run import Run
 
@@ -56,6 +56,11 @@ def grpo(
 
 
 def _run(recipe: RLRecipe, folder: Path, assemble, resume: bool, say: Say) -> Run:
+    if recipe.train.precision == TWIN:
+        raise UserError(
+            f"train.precision = {TWIN!r}: rollouts are scored by the weights in fp32,"
+            " and the ratio to what was sampled would not begin at 1; use bf16 or fp32"
+        )
     prepare = partial(prepare_tuned, recipe)
     return run_stage(recipe, folder, prepare, assemble, resume=resume, say=say)
 
