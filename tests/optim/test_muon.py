@@ -142,3 +142,16 @@ def test_it_learns():
     learner = Learner(model, muon(model, 0.02))
     found = [learner.update([batch], next_token)["loss"] for _ in range(20)]
     assert found[-1] < 0.8 * found[0]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_bf16_leads_no_direction_astray(seed):
+    """Shrunk once at the beginning, some singular values end above 2."""
+    make = torch.Generator().manual_seed(seed)
+    x = torch.randn(128, 128, generator=make).bfloat16()
+    assert torch.linalg.svdvals(orthogonalized(x).float()).max() < 1.2
+
+
+def test_rounds_that_there_are_not_are_refused():
+    with pytest.raises(UserError, match="rounds = 6: from 1 to 5"):
+        muon(tiny_model(), rounds=6)
