@@ -42,7 +42,7 @@ def page(
     title: str, eyebrow: str, summary: str, opening: Markup, sections: list[Section]
 ) -> str:
     """The whole document."""
-    script = _asset("page.js")
+    script = f"{_asset('views.js')}\n{_asset('page.js')}"
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
         "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
@@ -55,7 +55,7 @@ def page(
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="generator", content="folio"),
         tag("title", f"{title} · Folio"),
-        tag("style", Markup(style_sheet() + _asset("page.css"))),
+        tag("style", Markup(style_sheet() + styles())),
     )
     main = tag("main", *(_section(section) for section in sections))
     body = tag(
@@ -64,10 +64,14 @@ def page(
         _header(title, eyebrow, summary, opening),
         main,
         tag("footer", "Made by Folio. This page is one file and needs no network."),
-        tag("div", id="tip", role="status", hidden=True),
         tag("script", Markup(script)),
     )
     return f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
+
+
+def styles() -> str:
+    """The sheets of a page: its frame, and the views in it."""
+    return "\n".join(map(_asset, ("page.css", "views.css", "tip.css")))
 
 
 def _bar(sections: list[Section]) -> Markup:
