@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from folio.config import UserError
-from folio.hub.effect import differences
+from folio.hub.effect import differences, refusal
 from folio.hub.family import Family
 from folio.hub.gemma import GEMMA, GEMMA2
 from folio.hub.gpt2 import GPT2
@@ -19,7 +17,7 @@ from folio.hub.mistral import MISTRAL
 from folio.hub.mixtral import MIXTRAL
 from folio.hub.names import Source, to_ours, to_theirs
 from folio.hub.qwen import QWEN2, QWEN3, QWEN3_MOE
-from folio.model.config import Experts, ModelConfig
+from folio.model.config import ModelConfig
 from folio.model.count import count_parameters
 from folio.model.decoder import Decoder
 from folio.model.store import model_tensors
@@ -89,34 +87,7 @@ def config_to_hf(
             return values | {"dtype": dtype, "use_cache": True}
     if not lacks:
         raise reason
-    raise UserError(_refusal(config, lacks))
-
-
-def _refusal(config: ModelConfig, lacks: dict[str, set[str]]) -> str:
-    """Which option has no family, or which one the nearest family lacks."""
-    everywhere = set.intersection(*lacks.values())
-    nearest = min(lacks, key=lambda name: len(lacks[name]))
-    order = [field.name for field in dataclasses.fields(config)]
-    usual = dataclasses.replace(ModelConfig(), experts=Experts())
-
-    def value(option: str, config: ModelConfig = config) -> Any:
-        return functools.reduce(getattr, option.split("."), config)
-
-    def rank(option: str) -> tuple:
-        """First what was set to something unusual, then as the fields are listed."""
-        found, place = value(option), order.index(option.split(".")[0])
-        return found == value(option, usual), found is None, place, option
-
-    option = min(everywhere or lacks[nearest], key=rank)
-    start = f"{option} = {value(option)!r}: "
-    if everywhere and len(lacks) > 1:
-        return start + "no Hugging Face family has it"
-    if len(lacks) > 1:
-        return start + (
-            f"the nearest Hugging Face family, {nearest!r}, doesn't have it, and no "
-            "other has all of this model's options"
-        )
-    return start + f"the Hugging Face family {nearest!r} doesn't have it"
+    raise UserError(refusal(config, lacks, "Hugging Face family"))
 
 
 def tensors_from_hf(

@@ -1,13 +1,14 @@
-"""When are two configurations the same model?"""
+"""When are two configurations the same model, and what keeps them apart?"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import Any
 
 from folio.hub.rope import plain_theta
-from folio.model.config import ModelConfig
+from folio.model.config import Experts, ModelConfig
 from folio.model.positions import rotary_magnitude
 
 
@@ -63,3 +64,34 @@ def _effect_of_experts(config: ModelConfig) -> dict[str, Any]:
     names = ("count", "active", "shared", "router", "renormalize")
     values = {f"experts.{name}": getattr(config.experts, name) for name in names}
     return values | {"experts.width": config.expert_width}
+
+
+def refusal(config: ModelConfig, lacks: dict[str, set[str]], kind: str) -> str:
+    """Which option no family has, or which one the nearest family lacks.
+
+    lacks: for each family by its name the options in which it would differ. `kind` is
+    what families are called in the message.
+    """
+    everywhere = set.intersection(*lacks.values())
+    nearest = min(lacks, key=lambda name: len(lacks[name]))
+    order = [field.name for field in dataclasses.fields(config)]
+    usual = dataclasses.replace(ModelConfig(), experts=Experts())
+
+    def value(option: str, config: ModelConfig = config) -> Any:
+        return functools.reduce(getattr, option.split("."), config)
+
+    def rank(option: str) -> tuple:
+        """First what was set to something unusual, then as the fields are listed."""
+        found, place = value(option), order.index(option.split(".")[0])
+        return found == value(option, usual), found is None, place, option
+
+    option = min(everywhere or lacks[nearest], key=rank)
+    start = f"{option} = {value(option)!r}: "
+    if everywhere and len(lacks) > 1:
+        return start + f"no {kind} has it"
+    if len(lacks) > 1:
+        return start + (
+            f"the nearest {kind}, {nearest!r}, doesn't have it, and no other has all "
+            "of this model's options"
+        )
+    return start + f"the {kind} {nearest!r} doesn't have it"
