@@ -306,7 +306,7 @@ def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError("disk full")
 
-    monkeypatch.setattr("folio.stages.exchange.save_file", full)
+    monkeypatch.setattr("folio.hub.written.save_file", full)
     with pytest.raises(UserError, match=r"model\.safetensors: disk full"):
         export_run(tmp_path / "a", tmp_path / "out", say=quiet)
     assert [p.name for p in tmp_path.iterdir()] == ["a"]

@@ -79,7 +79,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def save_shards(tensors: Mapping[str, Tensor], folder: Path, largest: int) -> None:
-    """One file, or several of at most `largest` bytes with an index of what is where."""
+    """One file, or several of at most `largest` bytes and an index to find tensors."""
     shards: list[dict[str, Tensor]] = [{}]
     size = 0
     for name, tensor in tensors.items():

@@ -1,59 +1,34 @@
-"""`folio import` and `folio export`: a model of Hugging Face as a run, and back."""
+"""`folio import` and `folio export`: models of others as runs, and runs for others."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors.torch import save_file
-from torch import Tensor
 
 from folio import __version__
 from folio.config import UserError, nearest
-from folio.files import (
-    TEMPORARY,
-    exclusive,
-    fsync_file,
-    fsync_folder,
-    remove_temporary,
-    write_atomically,
-)
-from folio.hub.convert import (
-    FAMILIES,
-    config_from_hf,
-    config_to_hf,
-    tensors_from_hf,
-    tensors_to_hf,
-)
-from folio.hub.folder import INDEX, SINGLE, ModelFolder, Weights
-from folio.hub.tokenizer import read_tokenizer, token_ids, write_tokenizer
+from folio.files import exclusive, remove_temporary, write_atomically
+from folio.hub.convert import config_from_hf, tensors_from_hf
+from folio.hub.folder import SINGLE, ModelFolder, Weights
+from folio.hub.gguf_file import write_gguf
+from folio.hub.hf import GENERATION, NAMES, SHARD, dtype_named, write_hf
+from folio.hub.tokenizer import read_tokenizer
+from folio.hub.written import save_tensors, staged, write_json
 from folio.model.config import ModelConfig
 from folio.model.count import count_parameters
 from folio.model.quantize import quantization_of
+from folio.model.store import is_scorer
 from folio.runtime import git_commit, machine
+from folio.stages.card import model_card
+from folio.stages.space import write_space
 from folio.stages.use import load_run
-from folio.text.tokenizer import Tokenizer
 from folio.training.run import Run
 
 Say = Callable[[str], None]
-FORMATS = ("hf",)
-DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
-NAMES = {dtype: name for name, dtype in DTYPES.items()}
-SHARD = 5 * 10**9  # bytes of one file at most, as the Hub likes it
-GENERATION = "generation_config.json"
+FORMATS = ("hf", "gguf", "space")
 
 
 # ---- in ------------------------------------------------------------------------------
@@ -67,7 +42,7 @@ def import_model(
     Weights are kept in `dtype`. UserError, and no trace of a run, for a folder that
     is damaged, malicious, or of a model that can't be had exactly.
     """
-    kept = _dtype(dtype)
+    kept = dtype_named(dtype)
     run = Run(folder)
     with exclusive(folder):
         if run.info.is_file() or run.model.exists() or run.recipe.is_file():
@@ -92,9 +67,9 @@ def import_model(
             tensors = tensors_from_hf(family, config, weights, dtype=kept)
         except UserError as error:
             raise UserError(f"{source}: {error}") from None
-        with _staged(run.model) as staging:
-            _save_tensors(tensors, staging / SINGLE)
-            _write_json(staging / "config.json", dataclasses.asdict(config))
+        with staged(run.model) as staging:
+            save_tensors(tensors, staging / SINGLE)
+            write_json(staging / "config.json", dataclasses.asdict(config))
             tokenizer.save(staging)
         found = NAMES.get(weights.dtype, str(weights.dtype))
         run.update_info(
@@ -126,12 +101,6 @@ def import_model(
     if found != dtype:
         say(f"(the weights in {source} are {found})")
     return run
-
-
-def _dtype(name: str) -> torch.dtype:
-    if name not in DTYPES:
-        raise UserError(f"dtype = {name!r}{nearest(name, list(DTYPES))}")
-    return DTYPES[name]
 
 
 def _check_size(config: ModelConfig, weights: Weights) -> None:
@@ -175,137 +144,57 @@ def export_run(
     shard: int = SHARD,
     say: Say = print,
 ) -> Path:
-    """Write a run's model so that `AutoModelForCausalLM.from_pretrained` reads it.
+    """Write a run's model for others: for `transformers`, llama.cpp, or as a Space.
 
     `dtype`: what weights are written as; by default as an imported model had them, and
-    else float32. Files are at most `shard` bytes, except for a single larger tensor.
-    UserError if no family of Hugging Face has all of the model's options, or no
-    tokenizer of theirs is like the run's.
+    else float32. `shard`: bytes of one file of weights at most, unless a single tensor
+    is larger. Returns what was written. UserError if there is something at that place,
+    or if the format can't express the model or its tokenizer.
     """
     if format not in FORMATS:
         raise UserError(f"format = {format!r}{nearest(format, FORMATS)}")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target} is not empty; remove it or choose another folder")
     run = Run(folder)
     source = run.read_info().get("source") or {}
     dtype = dtype or source.get("dtype", "float32")
-    kept = _dtype(dtype)
+    if format == "gguf":
+        target = _gguf_path(target, folder, dtype)
+    _check_free(target)
+    if is_scorer(run.model):
+        raise UserError(
+            f"{folder} is a reward model, which gives scores and can't write; export a "
+            "run that it has judged"
+        )
     model, tokenizer = load_run(folder, "cpu")
     if (rounded := quantization_of(model)) is not None:
         raise UserError(
             f"{folder} is quantized to {rounded.bits} bits; export the run that it was "
             "made from"
         )
-    values = config_to_hf(model.config, FAMILIES.get(source.get("family")), dtype)
-    tensors = tensors_to_hf(FAMILIES[values["model_type"]], model)
-    tensors = {name: tensor.to(kept) for name, tensor in tensors.items()}
-    ids = _with_other_ends(token_ids(tokenizer), source.get("eos_token_id"))
-    with _staged(target) as staging:
-        write_tokenizer(tokenizer, staging, model.config.max_seq_len)
-        _write_json(staging / "config.json", values | ids)
-        _write_json(staging / GENERATION, ids)
-        _write_shards(tensors, staging, shard)
-        card = model_card(folder.resolve().name, values, model.config, tokenizer)
-        write_atomically(staging / "README.md", card)
+    if format == "gguf":
+        name = folder.resolve().name
+        kind = write_gguf(model, tokenizer, target, name=name, dtype=dtype, say=say)
+        say(f"{target}: {kind.name}, {dtype}")
+        return target
+    imported = {"family": source.get("family"), "ends": source.get("eos_token_id")}
+    with staged(target) as staging:
+        place = staging if format == "hf" else write_space(run, tokenizer, staging)
+        options = imported | {"dtype": dtype, "shard": shard}
+        values = write_hf(model, tokenizer, place, **options)
+        card = model_card(run, values, model.config, tokenizer)
+        write_atomically(place / "README.md", card)
     say(f"{target}: {values['model_type']}, {dtype}")
     return target
 
 
-def _with_other_ends(ids: dict[str, Any], recorded: Any) -> dict[str, Any]:
-    """Beside the ends that the tokenizer names, those that the imported model had."""
-    ends = _as_list(ids.get("eos_token_id", []))
-    ends += [i for i in _as_list(recorded) if type(i) is int and i not in ends]
-    if ends:
-        ids = ids | {"eos_token_id": ends[0] if len(ends) == 1 else ends}
-    return ids
+def _gguf_path(target: Path, folder: Path, dtype: str) -> Path:
+    """A file as named, or one in the folder named."""
+    if target.suffix == ".gguf":
+        return target
+    return target / f"{folder.resolve().name}-{dtype}.gguf"
 
 
-def _as_list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list) else [value]
-
-
-def _write_shards(tensors: Mapping[str, Tensor], folder: Path, largest: int) -> None:
-    """One file, or several and the index that says what is where."""
-    shards: list[dict[str, Tensor]] = [{}]
-    size = 0
-    for name, tensor in tensors.items():
-        if shards[-1] and size + tensor.nbytes > largest:
-            shards.append({})
-            size = 0
-        shards[-1][name] = tensor
-        size += tensor.nbytes
-    if len(shards) == 1:
-        _save_tensors(shards[0], folder / SINGLE)
-        return
-    places = {}
-    for number, shard in enumerate(shards, 1):
-        name = f"model-{number:05}-of-{len(shards):05}.safetensors"
-        _save_tensors(shard, folder / name)
-        places |= dict.fromkeys(shard, name)
-    total = sum(tensor.nbytes for tensor in tensors.values())
-    index = {"metadata": {"total_size": total}, "weight_map": places}
-    _write_json(folder / INDEX, index)
-
-
-def model_card(
-    name: str, values: Mapping[str, Any], config: ModelConfig, tokenizer: Tokenizer
-) -> str:
-    """README.md of an exported model: what it is and how it is loaded."""
-    total = count_parameters(config)["total"]
-    return f"""---
-library_name: transformers
-pipeline_tag: text-generation
-tags: [folio]
----
-# {name}
-
-A language model of {total:,} parameters ({values["model_type"]}: {config.n_layers}
-layers, {config.d_model} wide, up to {config.max_seq_len:,} tokens), exported by Folio
-{__version__}. Its tokenizer has {tokenizer.vocab_size:,} tokens.
-
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-model = AutoModelForCausalLM.from_pretrained("{name}")
-tokenizer = AutoTokenizer.from_pretrained("{name}")
-```
-"""
-
-
-# ---- files ---------------------------------------------------------------------------
-
-
-@contextmanager
-def _staged(target: Path) -> Iterator[Path]:
-    """A folder that becomes `target` when all of it is written, or else nothing."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(
-            tempfile.mkdtemp(prefix=f"{TEMPORARY}{target.name}-", dir=target.parent)
-        )
-    except OSError as error:
-        raise UserError(f"could not write {target}: {error.strerror}") from None
-    try:
-        yield staging
-        for path in staging.iterdir():
-            fsync_file(path)
-        fsync_folder(staging)
-        os.chmod(staging, 0o755)
-        os.replace(staging, target)
-        fsync_folder(target.parent)
-    except OSError as error:
-        raise UserError(f"could not write {target}: {error.strerror}") from None
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """A safetensors file; `format` is what `transformers` asks for."""
-    try:
-        save_file(dict(tensors), path, metadata={"format": "pt"})
-    except Exception as error:  # safetensors wraps the system's errors in its own
-        raise UserError(f"could not write {path}: {error}") from None
-
-
-def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    write_atomically(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+def _check_free(target: Path) -> None:
+    if target.is_file():
+        raise UserError(f"{target} is there already; remove it or choose another name")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"{target} is not empty; remove it or choose another folder")
