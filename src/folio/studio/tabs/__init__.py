@@ -1,0 +1,1 @@
+"""One tab a file: components, and callbacks that are thin over the functions beside."""
