@@ -1,18 +1,14 @@
 """What a run writes down, and that it can always be read again."""
 
-import builtins
 import json
 import os
-import sys
 
 import pytest
 
 from folio.config import UserError
-from folio.stages.pretrain import pretrain
 from folio.training.hooks import LogMetrics
-from folio.training.log import JsonLines, TensorBoard, Wandb, forget_after, read_rows
+from folio.training.log import JsonLines, forget_after, read_rows
 from folio.training.run import Clock, Progress, Run, rewind
-from helpers import tiny_recipe
 
 
 def write(path, *rows):
@@ -149,89 +145,3 @@ def test_the_means_go_on_after_an_interruption():
                 log = LogMetrics([rows], Clock(progress), every=4, last=4)
             log(learner.advance(), {"loss": 0.1 * step, "lr": 0.0})
         assert [row["loss"] for row in rows] == [row["loss"] for row in whole]
-
-
-# ---- trackers ------------------------------------------------------------------------
-
-
-@pytest.fixture
-def nothing_installed(monkeypatch):
-    real = builtins.__import__
-
-    def refuse(name, *rest, **more):
-        if name.startswith(("wandb", "torch.utils.tensorboard", "tensorboard")):
-            raise ImportError(name)
-        return real(name, *rest, **more)
-
-    for name in list(sys.modules):
-        if name.startswith(("wandb", "torch.utils.tensorboard")):
-            monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(builtins, "__import__", refuse)
-
-
-def test_a_missing_tracker_names_its_extra(tmp_path, nothing_installed):
-    for make in (
-        lambda: TensorBoard(tmp_path / "tb"),
-        lambda: Wandb(tmp_path, "run", {}),
-    ):
-        with pytest.raises(UserError, match=r"pip install 'folio-llm\[track\]'$"):
-            make()
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("tracker", ["tensorboard", "wandb"])
-def test_a_missing_tracker_leaves_no_run(tmp_path, nothing_installed, tracker):
-    recipe = tiny_recipe(tmp_path, log={tracker: True})
-    with pytest.raises(UserError, match=r"folio-llm\[track\]"):
-        pretrain(recipe, tmp_path / "run", say=lambda line: None)
-    assert not (tmp_path / "run").exists()
-
-
-def test_trackers_get_the_numbers(tmp_path, monkeypatch):
-    """With stand-ins for the libraries, which are not installed everywhere."""
-    seen = []
-
-    class Writer:
-        def __init__(self, folder):
-            seen.append(folder)
-
-        def add_scalar(self, *values):
-            seen.append(values)
-
-        def close(self):
-            seen.append("closed")
-
-    class Wandb_:
-        @staticmethod
-        def init(**options):
-            seen.append(options)
-            return Wandb_
-
-        @staticmethod
-        def log(values, step):
-            seen.append((values, step))
-
-        @staticmethod
-        def finish():
-            seen.append("finished")
-
-    board = type(sys)("torch.utils.tensorboard")
-    board.SummaryWriter = Writer
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", board)
-    monkeypatch.setitem(sys.modules, "wandb", Wandb_)
-    for make in (
-        lambda: TensorBoard(tmp_path),
-        lambda: Wandb(tmp_path, "run", {"a": 1}),
-    ):
-        sink = make()
-        sink.write({"step": 3, "loss": 1.5})
-        sink.close()
-    options = {"project": "folio", "name": "run", "dir": str(tmp_path)}
-    assert seen == [
-        str(tmp_path),
-        ("loss", 1.5, 3),
-        "closed",
-        options | {"config": {"a": 1}},
-        ({"loss": 1.5}, 3),
-        "finished",
-    ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,14 @@ from folio.stages.assemble import Parts, Say, resume_from_newest
 from folio.stages.memory import told_if_memory_ends
 from folio.stages.parent import note_parent
 from folio.stages.recipe import StageRecipe
-from folio.stages.watch import evaluation_hook, looking_hook, make_sinks, saving_hook
+from folio.stages.watch import (
+    evaluation_hook,
+    looking_hook,
+    make_sinks,
+    make_trackers,
+    saving_hook,
+    tracking_hooks,
+)
 from folio.text.tokenizer import Tokenizer
 from folio.training import hooks
 from folio.training.log import Sink, is_evaluation, read_rows
@@ -50,6 +57,7 @@ from folio.training.run import (
     undone_if_refused,
 )
 from folio.training.signals import Interrupted, stop_on_signal
+from folio.training.trackers import Tracker
 from folio.viz.report import write_report
 
 Prepare = Callable[[Run, bool, Say], None]  # (run, resume, say)
@@ -95,9 +103,10 @@ def _lead(
             go_on()
             parts = open_parts(recipe, folder, assemble, resume, say)
             describe(parts, say)
-            sinks = make_sinks(recipe, parts.run)
+            trackers = make_trackers(recipe, parts.run, parts.learner.step)
+            sinks = make_sinks(recipe, parts.run, trackers)
         try:
-            learn(parts, sinks)
+            learn(parts, sinks, trackers)
         except Interrupted:
             say(f"report {write_report(folder)}")
             raise
@@ -192,9 +201,15 @@ def shape_of(model: nn.Module) -> ModelConfig:
     return model.shape if isinstance(model, Scorer) else model.config
 
 
-def learn(parts: Parts, sinks: list[Sink]) -> None:
-    """Train to the end, or until asked to stop."""
+def learn(
+    parts: Parts, sinks: Sequence[Sink], trackers: Sequence[Tracker] = ()
+) -> None:
+    """Train to the end, or until asked to stop.
+
+    `trackers`: those of the sinks that show more than metrics.
+    """
     clock, steps = Clock(parts.progress), parts.recipe.train.steps
+    watch = [*parts.watch, *tracking_hooks(trackers, parts.run)]
     try:
         with stop_on_signal() as stop:
             log = hooks.LogMetrics(
@@ -203,7 +218,7 @@ def learn(parts: Parts, sinks: list[Sink]) -> None:
             evaluation = evaluation_hook(parts, sinks, clock)
             if parts.learner.step == 0:
                 before = evaluation if parts.recipe.parent else []
-                for hook in [*before, *parts.watch]:
+                for hook in [*before, *watch]:
                     hook(parts.learner, {})
             hooks.look_away(parts.learner, {})
             beside = [
@@ -212,7 +227,7 @@ def learn(parts: Parts, sinks: list[Sink]) -> None:
                 hooks.agree(stop),
                 looking_hook(parts.recipe),
                 *evaluation,
-                *parts.watch,
+                *watch,
                 saving_hook(parts, clock, stop),
                 hooks.look_away,
                 log.resume_clock,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -14,21 +15,33 @@ from folio.stages.recipe import PretrainRecipe, StageRecipe
 from folio.text.tokenizer import Tokenizer
 from folio.training import hooks
 from folio.training.experts import balance_experts
-from folio.training.log import JsonLines, Sink, TensorBoard, Wandb
+from folio.training.log import JsonLines, Sink
 from folio.training.loop import Hook
 from folio.training.progress import Display
 from folio.training.run import Clock, Run
 from folio.training.signals import StopRequest
+from folio.training.trackers import TensorBoard, Tracker, Wandb, show_files
 
 
-def make_sinks(recipe: StageRecipe, run: Run) -> list[Sink]:
-    """Where metrics go: the run's file, the screen, and the trackers asked for."""
-    sinks: list[Sink] = [JsonLines(run.metrics), Display(recipe.train.steps)]
+def make_trackers(recipe: StageRecipe, run: Run, step: int) -> list[Tracker]:
+    """Those that the recipe asks for; the run goes on from `step`."""
+    trackers: list[Tracker] = []
     if recipe.log.tensorboard:
-        sinks.append(TensorBoard(run.folder / "tensorboard"))
+        folder = run.folder / "tensorboard"
+        trackers.append(TensorBoard(folder, asdict(recipe), after=step))
     if recipe.log.wandb:
-        sinks.append(Wandb(run.folder, recipe.name, asdict(recipe)))
-    return sinks
+        trackers.append(Wandb(run, recipe.name, asdict(recipe)))
+    return trackers
+
+
+def make_sinks(recipe: StageRecipe, run: Run, trackers: list[Tracker]) -> list[Sink]:
+    """Where metrics go: the run's file, the screen, and the trackers."""
+    return [JsonLines(run.metrics), Display(recipe.train.steps), *trackers]
+
+
+def tracking_hooks(trackers: Sequence[Tracker], run: Run) -> list[Hook]:
+    """What trackers show besides metrics: to come after what watches the model."""
+    return [show_files(trackers, run)] if trackers else []
 
 
 def evaluation_hook(parts: Parts, sinks: list[Sink], clock: Clock) -> list[Hook]:

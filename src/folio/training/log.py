@@ -1,11 +1,10 @@
-"""What a run says while it goes: metrics.jsonl always, trackers when asked."""
+"""What a run says while it goes: rows of numbers, one JSON object a line."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -81,47 +80,3 @@ def forget_after(path: Path, step: int) -> None:
         rows = [row for row in read_rows(path) if row["step"] <= step]
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         write_atomically(path, text)
-
-
-class TensorBoard:
-    """Scalars for TensorBoard, under the run's folder."""
-
-    def __init__(self, folder: Path):
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise UserError(
-                "TensorBoard is not installed: pip install 'folio-llm[track]'"
-            ) from None
-        self.writer = SummaryWriter(str(folder))
-
-    def write(self, row: Mapping[str, Any]) -> None:
-        for key, value in row.items():
-            if key != "step" and isinstance(value, (int, float)):
-                self.writer.add_scalar(key, value, row["step"])
-
-    def close(self) -> None:
-        self.writer.close()
-
-
-class Wandb:
-    """Weights & Biases; WANDB_MODE=offline keeps everything on this machine."""
-
-    def __init__(self, folder: Path, name: str, config: Mapping[str, Any]):
-        try:
-            import wandb
-        except ImportError:
-            raise UserError(
-                "wandb is not installed: pip install 'folio-llm[track]'"
-            ) from None
-        project = os.environ.get("WANDB_PROJECT", "folio")
-        self.run = wandb.init(
-            project=project, name=name, dir=str(folder), config=dict(config)
-        )
-
-    def write(self, row: Mapping[str, Any]) -> None:
-        values = {key: value for key, value in row.items() if key != "step"}
-        self.run.log(values, step=row["step"])
-
-    def close(self) -> None:
-        self.run.finish()

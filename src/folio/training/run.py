@@ -156,7 +156,7 @@ def undone_if_refused(folder: Path) -> Iterator[None]:
 
 def _allowed_changes(run: Run, recipe: Any) -> list[str]:
     """How `recipe` differs from the run's own; UserError if it may not."""
-    old, new = _flat(read_toml(run.recipe)), _flat(tomllib.loads(to_toml(recipe)))
+    old, new = flat(read_toml(run.recipe)), flat(tomllib.loads(to_toml(recipe)))
     changes = []
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) == new.get(key):
@@ -171,15 +171,19 @@ def _allowed_changes(run: Run, recipe: Any) -> list[str]:
     return changes
 
 
-def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}."""
-    flat = {}
+def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as one, the keys dotted.
+
+    >>> flat({"a": {"b": 1}, "c": 2})
+    {'a.b': 1, 'c': 2}
+    """
+    found = {}
     for key, value in table.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
+            found |= flat(value, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+            found[f"{prefix}{key}"] = value
+    return found
 
 
 def rewind(run: Run, step: int) -> None:
