@@ -80,6 +80,9 @@ def choose_tokens(
     if len(hidden) < LEAST_ROWS:
         hidden = torch.cat([hidden, hidden[:1].expand(LEAST_ROWS - len(hidden), -1)])
     logits = model.read(hidden)[: len(asking), :vocab_size].float()
+    for row, sequence in enumerate(asking):
+        if sequence.steer is not None:
+            logits[row] = sequence.steered(logits[row])
     groups: dict[Sampling, list[int]] = {}
     for row, sequence in enumerate(asking):
         groups.setdefault(sequence.sampling, []).append(row)

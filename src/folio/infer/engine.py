@@ -95,6 +95,8 @@ class Engine:
         self._lock = threading.RLock()  # of the bookkeeping
         self._arrived = threading.Condition(self._lock)
         self._stepping = threading.Lock()
+        self._stepped = threading.Condition()  # for those who wait while others step
+        self.owner: threading.Event | None = None  # wakes the one thread that steps
         self.closed = False
 
     # asking
@@ -127,6 +129,8 @@ class Engine:
                 else:
                     self.scheduler.waiting.append(sequence)
             self._arrived.notify_all()
+        if self.owner is not None:
+            self.owner.set()
         return handle
 
     def cancel(self, handle: Handle) -> None:
@@ -137,6 +141,15 @@ class Engine:
                 self._finish(sequence, sequence.end("cancelled"))
         if ended:
             self._notify([handle])
+
+    def fail(self, error: Exception) -> None:
+        """End everybody with this error: for one that `step` could not contain."""
+        touched: list[Handle] = []
+        with self._lock:
+            self._fail(
+                [*self.scheduler.running, *self.scheduler.waiting], error, touched
+            )
+        self._notify(list(dict.fromkeys(touched)))
 
     def close(self) -> None:
         """Cancel everything and take no more."""
@@ -172,8 +185,14 @@ class Engine:
             pass
 
     def drive(self) -> None:
-        """Step, or let the thread that is in `step` do it: for those who wait."""
-        if self._stepping.acquire(timeout=0.01):
+        """Step, or let the thread that is in `step` do it: for those who wait.
+
+        Where a worker owns the engine (`infer/worker.py`), only its thread steps.
+        """
+        if self.owner is not None:
+            with self._stepped:
+                self._stepped.wait(timeout=0.01)
+        elif self._stepping.acquire(timeout=0.01):
             try:
                 self._step()
             finally:
@@ -219,6 +238,8 @@ class Engine:
         with self.reader.reading():
             self._work(batches, touched)
         self._notify(list(dict.fromkeys(touched)))
+        with self._stepped:
+            self._stepped.notify_all()
         return True
 
     def _batches(self, plan: Plan) -> list[Batch]:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Literal
 
 from folio.config import UserError
 from folio.infer.sampling import Sampling
+from folio.infer.steering import Steering
 from folio.text.chat import ChatTemplate, Message
 from folio.text.tokenizer import END_OF_TEXT, END_OF_TURN, Tokenizer
 
 if TYPE_CHECKING:
     from folio.infer.engine import Engine
 
-PLAIN = Sampling()
+PLAIN, UNSTEERED = Sampling(), Steering()
 Finish = Literal["stop", "length", "cancelled", "error"]
 
 
@@ -36,6 +37,7 @@ class Request:
     stop: tuple[str, ...] = ()  # strings that end the text, and are not part of it
     stop_ids: frozenset[int] | None = None  # none: end of text and end of turn
     top: int = 0  # likeliest tokens to report beside each chosen one
+    steering: Steering = UNSTEERED  # what is added to its scores before the choice
 
     def __post_init__(self) -> None:
         if self.max_new_tokens is not None and self.max_new_tokens < 0:

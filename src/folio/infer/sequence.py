@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from folio.infer.request import Event, Finish, Handle, Token
+from folio.infer.steering import Steer
 from folio.infer.stopping import StopStrings
 from folio.text.tokenizer import Tokenizer
 
@@ -42,6 +43,8 @@ class Sequence:
         # Chances of its own, whatever its neighbors; text makes seeds 1, 2, .. unlike
         self.chances = random.Random(f"{request.seed} {index}")
         self.chance: float | None = None
+        self.steer = Steer(request.steering) if request.steering else None
+        self.trouble: Exception | None = None  # of its own steering, not the batch's
         self.stop = StopStrings(request.stop)
         self.decoder = None
         if tokenizer is not None:
@@ -70,14 +73,26 @@ class Sequence:
             self.seen[[i for i in self.ids if i < vocab_size]] = True
         return self.seen
 
+    def steered(self, scores: Tensor) -> Tensor:
+        """The scores as this sample wants them. What goes wrong is its own affair."""
+        try:
+            return self.steer(scores)
+        except Exception as error:
+            self.trouble = error
+            return scores
+
     def accept(self, token: Token) -> Event:
         """Add a chosen token; what it means for the text, and whether it ends here."""
+        if self.trouble is not None:
+            return self.fail(self.trouble)
         if math.isnan(token.logprob):
             return self.end("error", "the model's scores are not numbers")
         self.ids.append(token.id)
         self.chance = None
         if self.seen is not None:
             self.seen[token.id] = True
+        if self.steer is not None:
+            self.steer.accept(token.id)
         if token.id in self.ends:
             return self.end("stop", token=token)
         text = self.stop.push(self.decoder.push(token.id)) if self.decoder else ""

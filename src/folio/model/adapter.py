@@ -7,6 +7,7 @@ gives the layers the names of another library writes a file for that library.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -104,6 +105,17 @@ def load_adapter(model: Decoder, folder: str | Path) -> None:
         load_updates(model, tensors)
     except UserError as error:
         raise UserError(f"{folder / WEIGHTS} does not fit the model: {error}") from None
+
+
+def with_adapter(base: Decoder, folder: str | Path) -> Decoder:
+    """Another decoder with the updates in `folder`, beside the very weights of `base`.
+
+    Only the updates take memory. The weights of both are frozen, for they are shared.
+    """
+    shared = {id(tensor): tensor for tensor in (*base.parameters(), *base.buffers())}
+    model = copy.deepcopy(base, shared)  # a copy of all but these
+    load_adapter(model, folder)
+    return model.eval()
 
 
 @torch.no_grad()
