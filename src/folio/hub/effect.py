@@ -85,6 +85,8 @@ def refusal(config: ModelConfig, lacks: dict[str, set[str]], kind: str) -> str:
         found, place = value(option), order.index(option.split(".")[0])
         return found == value(option, usual), found is None, place, option
 
+    # What the user has set says more than a default that goes with it
+    everywhere = {o for o in everywhere if value(o) != value(o, usual)}
     option = min(everywhere or lacks[nearest], key=rank)
     start = f"{option} = {value(option)!r}: "
     if everywhere and len(lacks) > 1:

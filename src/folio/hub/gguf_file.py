@@ -104,15 +104,13 @@ def _encode(gguf: Any, name: str, tensor: Tensor, kind: str) -> tuple[np.ndarray
     """The bytes of a tensor, and their type."""
     if tensor.ndim < 2 or name.endswith(EXACT):
         kind = "F32"
-    stored = gguf.GGMLQuantizationType[kind]
-    data = tensor.to(torch.float32).numpy()
-    if kind != "F32":
-        data = gguf.quants.quantize(data, stored)
-    if kind == "F16" and not np.isfinite(data).all():
+    if kind == "F16" and tensor.abs().max() > torch.finfo(torch.float16).max:
         raise UserError(
             f"{name} has numbers beyond what float16 holds; write it as bfloat16"
         )
-    return data, stored
+    stored = gguf.GGMLQuantizationType[kind]
+    data = tensor.to(torch.float32).numpy()
+    return data if kind == "F32" else gguf.quants.quantize(data, stored), stored
 
 
 def _check_blocks(tensors: dict[str, Tensor]) -> None:
