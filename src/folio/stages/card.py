@@ -242,9 +242,11 @@ def command_of(info: Mapping[str, Any]) -> str:
     'folio sft a.toml --run b --data.path=d'
     """
     command = info.get("command") or ""
-    if not command.startswith("folio "):
+    try:
+        words = shlex.split(command)
+    except ValueError:  # not as a shell would take it
         return ""
-    return shlex.join(map(_named, shlex.split(command)))
+    return shlex.join(map(_named, words)) if words[:1] == ["folio"] else ""
 
 
 def _named(word: str) -> str:
