@@ -115,7 +115,7 @@ def test_what_cant_be_read_is_said(ids, words):
 def test_tokens_are_shown_by_themselves():
     tokenizer = ByteTokenizer()
     ids = [*"né".encode(), tokenizer.end_of_text]
-    assert token_texts(tokenizer, ids) == ["n", "\ufffd", "\ufffd", "<|endoftext|>"]
+    assert token_texts(tokenizer, ids) == ["n", "<C3>", "<A9>", "<|endoftext|>"]
 
 
 # ---- candidates: the same chances as the sampler's, and who removed whom -------------

@@ -29,19 +29,25 @@ from folio.text.tokenizer import Tokenizer
 
 
 def token_texts(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
-    """Each token by itself; a piece of a character becomes the replacement sign.
+    """Each token by itself; a piece of a character is shown as its bytes.
 
     >>> from folio.text.byte import ByteTokenizer
     >>> token_texts(ByteTokenizer(), [104, 105, 0xC3])
-    ['h', 'i', '\ufffd']
+    ['h', 'i', '<C3>']
     """
     special = {number: name for name, number in tokenizer.special_tokens.items()}
-    return [
-        special[i]
-        if i in special
-        else tokenizer.token_bytes(i).decode(errors="replace")
-        for i in ids
-    ]
+    return [special.get(i) or _as_text(tokenizer.token_bytes(i)) for i in ids]
+
+
+def _as_text(piece: bytes) -> str:
+    """
+    >>> _as_text("né".encode()), _as_text("né".encode()[:2])
+    ('né', 'n<C3>')
+    """
+    shown = piece.decode(errors="surrogateescape")
+    return "".join(
+        f"<{ord(c) - 0xDC00:02X}>" if "\udc80" <= c <= "\udcff" else c for c in shown
+    )
 
 
 def as_batch(model: Decoder, ids: Sequence[int]) -> Tensor:

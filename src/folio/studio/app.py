@@ -1,10 +1,9 @@
-"""The page: a head with the run that is looked at, and a tab for each view."""
+"""The studio as a whole: built, and served until Ctrl-C."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,72 +16,16 @@ if TYPE_CHECKING:
     import gradio as gr
 
 HERE = Path(__file__).parent
-TABS = (
-    "tokens",
-    "attention",
-    "next_token",
-    "layers",
-    "experts",
-    "training",
-    "compare",
-    "chat",
-)
-MOST_AT_ONCE = 16  # callbacks of one kind
-MOST_WAITING = 256
 
 
 def build(
     runs: Sequence[Path] = (), root: Path = Path("runs"), studio: Studio | None = None
 ) -> gr.Blocks:
     """The whole page, for these runs and those under `root`."""
-    gr = import_gradio()
-    from folio.studio.tabs.common import QUIET, Page, view
+    import_gradio()
+    from folio.studio.page import build_page
 
-    studio = studio or Studio(runs, root)
-    names = list(studio.runs.found())
-    first = names[0] if names else None
-    with gr.Blocks(title="Folio studio", analytics_enabled=False) as blocks:
-        with gr.Row(elem_classes=["studio-head"]):
-            view(_mark(), elem_classes=["studio-mark"])
-            run = gr.Dropdown(
-                names,
-                value=first,
-                show_label=False,
-                container=False,
-                elem_classes=["studio-run"],
-                elem_id="run",
-            )
-            view(_switch(), elem_classes=["studio-switch"])
-        about = view(studio.about(first))
-        page = Page(studio, run, gr.State("Tokens"))
-        with gr.Tabs():
-            for name in TABS:
-                import_module(f"folio.studio.tabs.{name}").build(page)
-
-        def found(chosen: str | None) -> gr.Dropdown:
-            names = list(studio.runs.found())
-            kept = chosen if chosen in names else next(iter(names), None)
-            return gr.Dropdown(choices=names, value=kept)
-
-        def leave(request: gr.Request) -> None:
-            studio.quiet(request.session_hash)
-
-        run.change(lambda name: str(studio.about(name)), run, about, **QUIET)
-        run.focus(found, run, run, **QUIET)
-        blocks.load(found, run, run, **QUIET)
-        blocks.unload(leave)
-    blocks.queue(
-        default_concurrency_limit=MOST_AT_ONCE, max_size=MOST_WAITING, api_open=False
-    )
-    return blocks
-
-
-def _mark() -> Markup:
-    return tag("h1", "Folio", tag("small", "studio"))
-
-
-def _switch() -> Markup:
-    return tag("button", "◐", type="button", id="theme", aria_label="light or dark")
+    return build_page(studio or Studio(runs, root))
 
 
 @cache

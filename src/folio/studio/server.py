@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before Gradio looks
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -115,13 +114,14 @@ def _limited(receive: Receive) -> Receive:
 
 def make_app(blocks: gr.Blocks, host: str, port: int) -> FastAPI:
     """The page as an application of its own, guarded."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    nothing: dict[str, Any] = {"allowed_paths": [], "footer_links": [], "pwa": False}
-    nothing |= {"run_history": False, "ssr_mode": False, "mcp_server": False}
-    nothing |= {"enable_monitoring": False, "show_error": False, "max_file_size": 1}
+    undocumented = dict.fromkeys(("docs_url", "redoc_url", "openapi_url"))
+    app = FastAPI(**undocumented)
+    names = ("pwa", "run_history", "ssr_mode", "mcp_server", "enable_monitoring")
+    closed = {**dict.fromkeys(names, False), "footer_links": [], "show_error": False}
+    files = {"allowed_paths": [], "max_file_size": 1}
+    address = {"server_name": host, "server_port": port, "app_kwargs": undocumented}
     look = {"theme": make_theme(), "head": head()}
-    address = {"server_name": host, "server_port": port}
-    app = gr.mount_gradio_app(app, blocks, "/", **address, **nothing, **look)
+    app = gr.mount_gradio_app(app, blocks, "/", **closed, **files, **address, **look)
     app.add_middleware(Guard)
     if host in LOCAL:  # a page from elsewhere can't reach us under a name of its own
         hosts = ["127.0.0.1", "localhost", "[::1]"]

@@ -76,7 +76,8 @@ def tokens_view(text: str, own: Tokenizer | None = None, name: str = "") -> Mark
     chart = bar_chart(
         list(sizes),
         list(sizes.values()),
-        width=560,
+        width=430,
+        color="train",
         description="bytes per token, by tokenizer",
     )
     title = tag("h3", "Bytes per token")

@@ -9,6 +9,8 @@ from folio.studio.tabs.common import Page, lead, redraw, sentence, view
 from folio.studio.tokens import tokens_view
 from folio.viz.markup import Markup
 
+TEXT = "Everyone knew Mara as a clever girl; Zoë, who counted 27 kites, knew it best."
+
 
 def build(page: Page) -> None:
     """The tab."""
@@ -17,7 +19,7 @@ def build(page: Page) -> None:
             "Models read numbers. A tokenizer cuts a text into pieces and gives each "
             "a number: few large pieces of a large vocabulary, or many small ones."
         )
-        text = sentence("“Where’s the red kite?” asked Zoë, 27 times over 🪁.")
+        text = sentence(TEXT)
         output = view()
 
     def draw(run: str | None, text: str) -> Markup:
