@@ -102,7 +102,7 @@ def test_a_wrong_import_is_found(tmp_path, path, line):
         ("text/bpe.py", "from ..config import UserError"),
         ("scratch/gpt.py", "from folio.scratch import autograd"),
         ("learn/runner.py", "from folio.scratch import gpt"),
-        ("cli.py", "from folio import __version__, stages"),
+        ("cli/__init__.py", "from folio import __version__, stages"),
         ("__main__.py", "from folio.cli import main"),
         ("data/text.py", "import text, numpy as np"),
     ],

@@ -102,6 +102,8 @@ class Catalog:
         share = None if memory is None else memory // max(1, len(runs))
         models = []
         for name, folder in map(named, runs):
+            if not folder.is_dir():
+                raise UserError(f"{folder}: no such run{_nearby(folder)}")
             run = Run(folder)
             if is_lora(run) and not is_lora(Run(base_of(run))):
                 base, _ = whole(base_of(run))
@@ -118,7 +120,8 @@ class Catalog:
 
 
 def named(text: str) -> tuple[str, Path]:
-    """
+    """The name that a run is served under, and its folder.
+
     >>> named("runs/demo/grpo")
     ('grpo', PosixPath('runs/demo/grpo'))
     >>> named("small=runs/a")
@@ -132,8 +135,6 @@ def named(text: str) -> tuple[str, Path]:
             f"a model can't be named {name!r}: letters, digits, '.', '_' and '-', at "
             "most 64; write NAME=RUN"
         )
-    if not Path(folder).is_dir():
-        raise UserError(f"{folder}: no such run{_nearby(Path(folder))}")
     return name, Path(folder)
 
 
