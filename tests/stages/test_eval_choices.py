@@ -49,5 +49,5 @@ def test_what_cannot_be_asked(run, tmp_path):
         evaluate_choices(run, tmp_path / "q.jsonl", tasks=["day"])
     with pytest.raises(UserError, match="count = 0"):
         evaluate_choices(run, count=0)
-    with pytest.raises(UserError, match="'dya'.*day"):
+    with pytest.raises(UserError, match=r"'dya'.*day"):
         evaluate_choices(run, tasks=["dya"])
