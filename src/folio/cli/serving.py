@@ -31,6 +31,21 @@ def add_serving(verbs: Verbs) -> None:
     )
     serve.add_argument("--quiet", action="store_true", help="no line per request")
     serve.add_argument("--device", default="auto")
+    text = "look inside models, train and chat, in a browser"
+    studio = add_verb(verbs, "studio", text, _studio)
+    studio.add_argument("runs", type=Path, nargs="*", metavar="RUN")
+    studio.add_argument(
+        "--root", type=Path, default=Path("runs"), help="where runs are"
+    )
+    studio.add_argument("--host", default="127.0.0.1", help="who may reach it")
+    studio.add_argument("--port", type=int, default=7860)
+    studio.add_argument(
+        "--preferences",
+        type=Path,
+        default=Path("preferences.jsonl"),
+        help="where thumbs are kept, for `folio dpo`",
+    )
+    studio.add_argument("--device", default="auto")
 
 
 def _serve(options: argparse.Namespace) -> None:
@@ -39,3 +54,10 @@ def _serve(options: argparse.Namespace) -> None:
     names = ("host", "port", "key_file", "device", "memory", "max_batch")
     names += ("max_waiting", "request_timeout", "drain_timeout", "quiet")
     serve(options.runs, **given(options, names))
+
+
+def _studio(options: argparse.Namespace) -> None:
+    from folio.studio.app import launch
+
+    names = ("host", "port", "root", "device", "preferences")
+    launch(options.runs, **given(options, names))
