@@ -2,7 +2,8 @@
 
 The sum of a choice's log-probs favors short choices, so there are other rules beside
 it: sums per character, byte or token, and against what the choice is worth without
-the question (Brown et al. 2020, section 2.4). None is right for every task.
+the question (Brown et al. 2020, section 2.4). None is right for every task. The rule
+"blind" reads no question at all: what it gets right, habit alone would.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from folio.evals.table import aligned
 from folio.model.decoder import Decoder
 from folio.text.tokenizer import Tokenizer
 
-RULES = ("sum", "character", "byte", "token", "unconditional")
+RULES = ("sum", "character", "byte", "token", "unconditional", "blind")
 BASELINES = ("chance", "longest", "shortest")
 
 
@@ -60,7 +61,7 @@ class Choice:
 
         >>> choice = Choice("né", tokens=1, logprob=-6.0, alone=-7.0)
         >>> [choice.score(rule) for rule in RULES]
-        [-6.0, -3.0, -2.0, -6.0, 1.0]
+        [-6.0, -3.0, -2.0, -6.0, 1.0, -7.0]
         """
         match rule:
             case "sum":
@@ -73,6 +74,8 @@ class Choice:
                 return self.logprob / self.tokens
             case "unconditional":
                 return self.logprob - self.alone
+            case "blind":
+                return self.alone
         raise ValueError(f"rule = {rule!r}")
 
 
