@@ -36,7 +36,7 @@ def head() -> str:
     own parts.
     """
     views, tip, views_script, own, own_script = map(_text, _assets())
-    style = f"{style_sheet()}{own}.views {{\n{views}\n}}\n{tip}"
+    style = f"{style_sheet()}.views {{\n{views}\n}}\n{tip}\n{own}"
     script = f"(() => {{\n{views_script}\n{own_script}}})();"
     return str(tag("style", Markup(style)) + tag("script", Markup(script)))
 

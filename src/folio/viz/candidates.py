@@ -52,14 +52,16 @@ def _row(option: Option, most: float) -> Markup:
         class_="option-bars",
         aria_hidden="true",
     )
-    own, kept = tag("small", plain(option.own)), tag("b", plain(option.kept))
-    chances = tag("span", own, " → ", kept)
+    own = tag("small", plain(option.own))
+    if option.reason:
+        kept = tag("small", option.reason, class_="why")
+    else:
+        kept = tag("b", plain(option.kept))
     return tag(
         "li",
         tag("code", visible(option.text) or "∅"),
         bars,
-        chances,
-        tag("small", option.reason, class_="why") if option.reason else None,
+        tag("span", own, " → ", kept),
         class_="gone" if option.reason else None,
     )
 

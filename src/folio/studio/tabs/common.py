@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -17,6 +18,8 @@ from folio.viz.markup import Markup, tag
 
 SENTENCE = "Mara had a red kite. Tom wanted the red kite, so Tom asked Mara for the"
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
+# What our data blocks hold is JSON for a script of the page; it isn't meant to run.
+warnings.filterwarnings("ignore", message="A `<script>` tag was found")
 NEWEST = QUIET | {"trigger_mode": "always_last"}
 
 

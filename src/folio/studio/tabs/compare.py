@@ -20,12 +20,12 @@ def build(page: Page) -> None:
     with gr.Tab("Compare") as tab:
         lead("The same prompt, asked of what each stage of training has made.")
         chosen = gr.CheckboxGroup([], label=f"Runs, at most {MOST_RUNS}")
-        with gr.Row(equal_height=True):
+        with gr.Row(elem_classes=["at-end"]):
             prompt = sentence(QUESTION, "Prompt", scale=4)
             ask = gr.Button("Ask all", variant="primary", scale=1, min_width=140)
         with gr.Row():
             heat = gr.Slider(0, 2, 0.7, step=0.05, label="Temperature")
-            most = gr.Slider(8, LONGEST, 64, step=8, label="Tokens at most")
+            most = gr.Slider(8, LONGEST, 64, step=8, label="Most tokens")
             seed = gr.Slider(0, 100, 1, step=1, label="Seed")
             plain = gr.Checkbox(False, label="Write on", info="not as a question")
         output = view()

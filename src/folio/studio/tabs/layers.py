@@ -16,7 +16,7 @@ def build(page: Page) -> None:
             "The stream between two layers can be read as if the model ended there: "
             "guesses grow from layer to layer."
         )
-        with gr.Row(equal_height=True):
+        with gr.Row():
             text = sentence(scale=4)
             with gr.Column(scale=1, min_width=180):
                 chat = as_chat()

@@ -29,7 +29,7 @@ def build(page: Page) -> None:
             "A model gives every token of its vocabulary a chance. Temperature and "
             "cuts change the chances; then one token is drawn."
         )
-        with gr.Row():
+        with gr.Row(elem_classes=["columns"]):
             with gr.Column(scale=2, min_width=260):
                 text = sentence(SENTENCE)
                 draw_one = gr.Button("Draw a token and go on", variant="primary")

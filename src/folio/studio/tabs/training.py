@@ -22,14 +22,14 @@ def build(page: Page) -> None:
         lead(
             "A small model on the embedded tales, by the same `folio pretrain` as all."
         )
-        with gr.Row():
+        with gr.Row(elem_classes=["columns"]):
             with gr.Column(scale=2, min_width=260):
                 name = gr.Textbox("studio-1", label="Name of the run", max_length=64)
                 with gr.Row():
                     numbers = [_number(field) for field in FIELDS]
                 start = gr.Button("Start", variant="primary")
                 with gr.Row():
-                    stop = gr.Button("Stop and save", interactive=False, min_width=100)
+                    stop = gr.Button("Stop", interactive=False, min_width=100)
                     resume = gr.Button("Resume", interactive=False, min_width=100)
             with gr.Column(scale=5, min_width=320):
                 output = view(notice("Nothing is being trained.", "plain"))
