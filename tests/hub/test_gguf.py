@@ -87,8 +87,8 @@ def random_model(config: ModelConfig) -> Decoder:
 def quiet(_: str) -> None: ...
 
 
-def write(model, path, **options):
-    return write_gguf(model, TOKENIZER, path, **({"name": "a", "say": quiet} | options))
+def write(model, path, tokenizer=TOKENIZER, **options):
+    return write_gguf(model, tokenizer, path, **({"name": "a", "say": quiet} | options))
 
 
 class Tensors:

@@ -93,7 +93,9 @@ def build(writer):
             asked = [*history, {"role": "user", "content": message}]
             yield from writer.answer(asked, max_new_tokens, temperature)
 
-        return gradio.ChatInterface(answer, additional_inputs=settings, title=TITLE)
+        return gradio.ChatInterface(
+            answer, additional_inputs=settings, title=TITLE, api_name="chat"
+        )
     text = gradio.Textbox(lines=4, label="Beginning")
     return gradio.Interface(
         writer.complete, [text, *settings], gradio.Textbox(label="Text"), title=TITLE
