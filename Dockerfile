@@ -1,8 +1,13 @@
 # The server, `folio serve`, for a run that is mounted at /run:
 #
 #     docker build -t folio .
-#     docker run -p 8000:8000 -v ./runs/demo/grpo:/run:ro folio
-#     docker run ... folio serve /run --host 0.0.0.0 --port 8000 --key-file /keys
+#     docker run -p 127.0.0.1:8000:8000 -v ./runs/demo/grpo:/run:ro folio
+#
+# That answers whoever is on this machine. For others, with keys (a file that only you
+# can read, so the server has to be you):
+#
+#     docker run -p 8000:8000 -v ./runs/demo/grpo:/run:ro -v ./keys:/keys:ro \
+#         --user "$(id -u)" folio folio serve /run --host 0.0.0.0 --key-file /keys
 #
 # Torch comes without CUDA, everything else at the versions that constraints.txt pins.
 # This file is kept simple because it is not built by the project's own checks.

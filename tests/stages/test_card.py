@@ -81,7 +81,8 @@ def test_a_card_tells_the_whole_way(runs):
     assert "| Held-out loss | 0.5432 |" in card
     assert "At step 60:" in card
     assert "weather" not in card
-    assert "seed (4)" in card
+    assert "one seed\n(4)" in card
+    assert "the data above and nothing else" in card
     assert "apply_chat_template" in card
 
 
@@ -135,7 +136,9 @@ def test_runs_that_say_little(tmp_path):
     run.update_info(
         stage=None, command="import", source={"folder": "Qwen", "dtype": "bfloat16"}
     )
-    assert "imported from Qwen (bfloat16)" in card_of(run)
+    card = card_of(run)
+    assert "imported from Qwen (bfloat16)" in card
+    assert "is not known here" in card
 
 
 def test_commands_that_are_none_are_left_out():

@@ -18,6 +18,7 @@ from folio.infer.sampling import Sampling
 from folio.model.config import gpt2_like, llama_like
 from folio.model.decoder import Decoder
 from folio.model.quantize import quantize
+from folio.model.scorer import Scorer
 from folio.model.store import save_model
 from folio.stages.exchange import export_run, import_model
 from folio.stages.use import evaluate_run, load_run
@@ -296,6 +297,43 @@ def test_a_quantized_run_is_not_exported(bits, tmp_path):
     ByteTokenizer().save(tmp_path / "a" / "model")
     with pytest.raises(UserError, match=f"a is quantized to {bits} bits; export the"):
         export_run(tmp_path / "a", tmp_path / "out", say=quiet)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_gguf_is_a_file_as_named_or_one_in_a_folder(tmp_path):
+    text = "be it so, one two three 123 - and so on\n" * 4
+    tokenizer = BPETokenizer.train([text], vocab_size=290)
+    config = llama_like(
+        vocab_size=290, max_seq_len=48, d_model=32, d_ff=64, n_layers=1, n_heads=2
+    )
+    make_run(tmp_path / "a", config, tokenizer)
+    out, said = tmp_path / "out", []
+
+    def export(target, dtype=None):
+        options = {"format": "gguf", "dtype": dtype, "say": said.append}
+        return export_run(tmp_path / "a", target, **options)
+
+    assert export(out / "b.gguf") == out / "b.gguf"
+    assert export(out / "c", "q8_0") == out / "c" / "a-q8_0.gguf"
+    assert said == [
+        f"{out}/b.gguf: llama, float32",
+        f"{out}/c/a-q8_0.gguf: llama, q8_0",
+    ]
+    files = sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file())
+    assert files == ["b.gguf", "c/a-q8_0.gguf"]
+    with pytest.raises(UserError, match=r"b\.gguf is there already"):
+        export(out / "b.gguf")
+    with pytest.raises(UserError, match=r"a-q8_0\.gguf is there already"):
+        export(out / "c", "q8_0")
+
+
+@pytest.mark.parametrize("format", ["hf", "gguf", "space"])
+def test_a_reward_model_is_not_exported(format, tmp_path):
+    config = llama_like(vocab_size=263, max_seq_len=8, d_model=8, n_layers=1, n_heads=1)
+    save_model(Scorer(Decoder(config)), tmp_path / "a" / "model")
+    ByteTokenizer().save(tmp_path / "a" / "model")
+    with pytest.raises(UserError, match="a is a reward model, which gives scores"):
+        export_run(tmp_path / "a", tmp_path / "out", format=format, say=quiet)
     assert not (tmp_path / "out").exists()
 
 

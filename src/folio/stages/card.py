@@ -49,7 +49,7 @@ def model_card(
         usage(name, tokenizer),
         making(line),
         results(line[-1]),
-        limits(line[-1], config),
+        limits(line, config),
         LICENSES,
     ]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
@@ -113,8 +113,8 @@ ids = tokenizer.apply_chat_template(
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-model = AutoModelForCausalLM.from_pretrained("{name}")
-tokenizer = AutoTokenizer.from_pretrained("{name}")
+model = AutoModelForCausalLM.from_pretrained({json.dumps(name)})
+tokenizer = AutoTokenizer.from_pretrained({json.dumps(name)})
 {prompt}
 answer = model.generate(**ids, max_new_tokens=64)[0, ids["input_ids"].shape[1]:]
 print(tokenizer.decode(answer, skip_special_tokens=True))
@@ -183,15 +183,18 @@ def answers_of(path: Path) -> Iterator[str]:
             yield f"{count} prompts, {part} (95 % intervals):\n\n{markdown_table(rows)}"
 
 
-def limits(run: Run, config: ModelConfig) -> str:
+def limits(line: Sequence[Run], config: ModelConfig) -> str:
     """What it can't do, as far as that follows from how it was made."""
+    first = line[0].read_info()
+    read = "It has read the data above and nothing else."
+    if first.get("source") or first.get("parent"):
+        read = "What else it has read, before the runs above, is not known here."
     return f"""## Limits
 
-It has read the data above and nothing else; beyond them it knows nothing, and it says
-wrong things as fluently as right ones. It looks back {config.max_seq_len:,} tokens at
-most. The numbers above are of one run with one seed ({seed_of(run)}), on data of the
-kind that it was trained on. Nobody has examined it for bias or for harm: do so before
-you let people rely on it."""
+{read} It says wrong things as fluently as right ones, and looks back
+{config.max_seq_len:,} tokens at most. Numbers above are of one run with one seed
+({seed_of(line[-1])}), on data of the kind that it was trained on. Nobody has examined
+it for bias or for harm: do so before you let people rely on it."""
 
 
 LICENSES = """## Licenses
