@@ -18,7 +18,7 @@ from torch import Tensor
 from folio.config import UserError
 from folio.hub.effect import differences, refusal
 from folio.hub.gpt2 import attention_names
-from folio.hub.names import SPLIT, Change, Row, Table, to_theirs
+from folio.hub.names import SAME, SPLIT, Change, Row, Table, to_theirs
 from folio.hub.rope import plain_theta
 from folio.model.config import ModelConfig, RopeScaling
 from folio.model.decoder import Decoder
@@ -92,17 +92,17 @@ def rotary_rows(config: ModelConfig, *, neighbors: bool) -> tuple[Row, ...]:
     `neighbors`: the program turns pairs that lie side by side, where we turn halves; so
     the rows of queries and keys are put in its order.
     """
-    turned = side_by_side(config.head_width) if neighbors else None
+    turned = side_by_side(config.head_width) if neighbors else SAME
     rows = [
         Row("token_embd.weight", "embedding.weight"),
         Row("output_norm.weight", "norm.gain"),
         Row("output.weight", "head.weight"),
     ]
     for theirs, ours in MATRICES.items():
-        change = turned if turned and theirs in ("attn_q", "attn_k") else None
+        change = turned if theirs in ("attn_q", "attn_k") else SAME
         for part in ("weight", "bias"):
             names = f"{LAYER}.{theirs}.{part}", f"{OURS}.{ours}.{part}"
-            rows.append(Row(*names, change) if change else Row(*names))
+            rows.append(Row(*names, change))
     for theirs, ours in (NORMS | HEAD_NORMS | POST_NORMS).items():
         rows.append(Row(f"{LAYER}.{theirs}.weight", f"{OURS}.{ours}.gain"))
     for theirs, ours in EXPERTS.items():
@@ -128,7 +128,7 @@ def side_by_side(head_width: int) -> Change:
     )
 
 
-def gpt2_rows(config: ModelConfig) -> tuple[Row, ...]:
+def gpt2_rows() -> tuple[Row, ...]:
     """GPT-2's: queries, keys and values in one matrix; biases everywhere."""
     rows = [
         Row("token_embd.weight", "embedding.weight"),
@@ -202,7 +202,7 @@ class Architecture:
     def table(self, config: ModelConfig) -> Table:
         """Their names of tensors and ours."""
         if config.positions == "learned":
-            rows = gpt2_rows(config)
+            rows = gpt2_rows()
         else:
             rows = rotary_rows(config, neighbors=self.neighbors)
         return Table(rows, prefix="", surplus=(ROPE_FACTORS,))
