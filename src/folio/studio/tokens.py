@@ -67,7 +67,7 @@ def tokens_view(text: str, own: Tokenizer | None = None, name: str = "") -> Mark
         try:
             record = token_record(tokenizer, text)
         except UserError as error:  # such as a letter that it has never seen
-            parts.append(tag("section", head, notice(error)))
+            parts.append(tag("section", head, notice(error), class_="tokenizer"))
             continue
         sizes[title] = len(text.encode()) / max(1, len(record["tokens"]))
         lead = tag("p", token_summary(record), class_="quiet")

@@ -87,7 +87,7 @@ class Training:
         folder, flags = self.runs.place(name), flags_of(values)
         if Run(folder).recipe.exists() or folder.is_symlink():
             raise UserError(
-                f"{name!r} already is a run: choose another name, or resume"
+                f"{name!r} is a run already: choose another name, or resume"
             )
         self._launch(name, [str(RECIPE), "--run", str(folder), *flags])
 

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 import gradio as gr
 
 from folio.config import UserError
+from folio.stages.samples import embedded_prompts
 from folio.studio.compare import LONGEST, MOST_RUNS, compare, usual
 from folio.studio.inside import sampling_of
 from folio.studio.tabs.common import QUIET, Page, lead, patched, sentence, view
 from folio.viz.dialog import notice
-
-QUESTION = "Sort these numbers: 7 3 9"
 
 
 def build(page: Page) -> None:
@@ -21,7 +20,7 @@ def build(page: Page) -> None:
         lead("The same prompt, asked of what each stage of training has made.")
         chosen = gr.CheckboxGroup([], label=f"Runs, at most {MOST_RUNS}")
         with gr.Row(elem_classes=["at-end"]):
-            prompt = sentence(QUESTION, "Prompt", scale=4)
+            prompt = sentence(embedded_prompts(0, 1)[0], "Prompt", scale=4)
             ask = gr.Button("Ask all", variant="primary", scale=1, min_width=140)
         with gr.Row():
             heat = gr.Slider(0, 2, 0.7, step=0.05, label="Temperature")

@@ -71,7 +71,8 @@ class ChatView:
         if number >= len(talk.answers):
             return ""
         answer, last = talk.answers[number], number == len(talk.answers) - 1
-        head = tag("h4", f"answer {number + 1}")
+        name = f"answer {number + 1}" if len(talk.answers) > 1 else "model"
+        head = tag("h4", name)
         body = answer_view(answer.text, answer.note, going and last)
         return patched(tag("div", head, body, class_="answer-column"))
 

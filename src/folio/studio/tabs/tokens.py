@@ -9,7 +9,7 @@ from folio.studio.tabs.common import Page, lead, redraw, sentence, view
 from folio.studio.tokens import tokens_view
 from folio.viz.markup import Markup
 
-TEXT = "Everyone knew Mara as a clever girl; Zoë, who counted 27 kites, knew it best."
+TEXT = "Everyone knew Mara as a clever girl. She asked Zoë, who had 27 red kites."
 
 
 def build(page: Page) -> None:

@@ -19,9 +19,7 @@ def build(page: Page) -> None:
     """The tab."""
     training = page.studio.training
     with gr.Tab("Training") as tab:
-        lead(
-            "A small model on the embedded tales, by the same `folio pretrain` as all."
-        )
+        lead("A small model on the embedded tales, by the code that trains large ones.")
         with gr.Row(elem_classes=["columns"]):
             with gr.Column(scale=2, min_width=260):
                 name = gr.Textbox("studio-1", label="Name of the run", max_length=64)
