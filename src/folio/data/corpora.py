@@ -4,6 +4,7 @@
     shakespeare   a megabyte of his plays, downloaded once
     python        the sources of the running interpreter's standard library
     PATH          a file, a folder or a glob of .txt .md .jsonl .parquet
+    hf:NAME       a dataset of Hugging Face, or a folder of such files (see hub.py)
 
 A text that is *one* document (a single uncut .txt) can't be split by document: its
 last part is held out instead.
@@ -54,6 +55,12 @@ class Corpus(ABC):
         """Each document with its part, "train" or "validation"."""
         return label(self.documents(), val_fraction, seed)
 
+    def part(self, index: int, count: int) -> Corpus:
+        """One of `count` parts which, one after another, are the whole corpus."""
+        raise UserError(
+            f"{self.name} can't be cut into parts; give a folder of several files"
+        )
+
     def training_texts(self, val_fraction: float, seed: int = 0) -> Iterator[str]:
         """The training part alone: a tokenizer that saw the rest would have peeked."""
         for document in self.labeled(val_fraction, seed):
@@ -83,6 +90,10 @@ def open_corpus(
         case "shakespeare":
             path = download(SHAKESPEARE, SHAKESPEARE_SHA256, "shakespeare.txt")
             return _files("shakespeare", (path,), separator, field)
+        case name if name.startswith("hf:"):
+            from folio.data.hub import HubCorpus, HubDataset  # which needs Corpus
+
+            return HubCorpus(HubDataset.parse(name), field)
         case path:
             return _files(path, find_files(path), separator, field)
 
@@ -113,6 +124,16 @@ class Files(Corpus):
         for path in self.paths:
             yield from read_documents(path, self.separator, self.field)
 
+    def part(self, index: int, count: int) -> Files:
+        """A run of the files: as many as the other parts have, or one fewer or more."""
+        files = len(self.paths)
+        if count > files:
+            raise UserError(
+                f"{self.name}: {count} parts of {files} files; ask for at most {files}"
+            )
+        own = self.paths[index * files // count : (index + 1) * files // count]
+        return Files(self.name, own, self.separator, self.field)
+
     def identity(self) -> dict[str, Any]:
         """Names, sizes and times, as `make` judges: to read terabytes just to know
         them again would take longer than most preparations."""
@@ -130,6 +151,12 @@ class OneText(Files):
 
     It may be larger than memory, so it is read in pieces, and more than once.
     """
+
+    def part(self, index: int, count: int) -> Files:
+        raise UserError(
+            f"{self.name}: one text can't be cut into parts; say what stands between "
+            "its documents (separator), and cut it into several files"
+        )
 
     def pieces(self) -> Iterator[str]:
         """The whole text, about a megabyte at a time."""

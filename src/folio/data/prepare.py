@@ -31,16 +31,35 @@ def prepare(
     What is there already from the same corpus and options is kept
     (`index["reused"]`); anything else, or half of it, is replaced at one stroke.
     """
-    check_fraction(val_fraction)
     counts = Counts()
-    if isinstance(corpus, OneText):
-        counts.documents = 1
-        encoded = _encode_parts(corpus, tokenizer, val_fraction)
-    else:
-        documents = corpus.labeled(val_fraction, seed)
-        kept = without_repeats(documents, counts, dedup)
-        encoded = encode_documents(kept, tokenizer, processes)
-    request = {
+    options = {"val_fraction": val_fraction, "seed": seed, "dedup": dedup}
+    return store(
+        encode_corpus(corpus, tokenizer, counts, processes=processes, **options),
+        tokenizer,
+        folder,
+        counts=counts,
+        splits=splits_of(val_fraction),
+        shard_tokens=shard_tokens,
+        request=request_of(corpus, tokenizer, shard_tokens=shard_tokens, **options),
+    )
+
+
+def splits_of(val_fraction: float) -> tuple[str, ...]:
+    """The parts of a text that are to be held in the end, neither of them empty."""
+    return ("train", "validation") if val_fraction else ("train",)
+
+
+def request_of(
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    *,
+    val_fraction: float,
+    seed: int,
+    dedup: bool,
+    shard_tokens: int,
+) -> dict[str, Any]:
+    """All that token files depend on: where it is the same, so are they."""
+    return {
         "corpus": corpus.name,
         **corpus.identity(),
         "tokenizer": tokenizer.fingerprint,
@@ -49,15 +68,26 @@ def prepare(
         "dedup": dedup,
         "shard_tokens": shard_tokens,
     }
-    return store(
-        encoded,
-        tokenizer,
-        folder,
-        counts=counts,
-        splits=("train", "validation") if val_fraction else ("train",),
-        shard_tokens=shard_tokens,
-        request=request,
-    )
+
+
+def encode_corpus(
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    counts: Counts,
+    *,
+    val_fraction: float,
+    seed: int,
+    dedup: bool,
+    processes: int,
+) -> Iterator[Encoded]:
+    """The ids of a corpus, split and without repeats; `counts` grows on the way."""
+    check_fraction(val_fraction)
+    if isinstance(corpus, OneText):
+        counts.documents = 1
+        return _encode_parts(corpus, tokenizer, val_fraction)
+    documents = corpus.labeled(val_fraction, seed)
+    kept = without_repeats(documents, counts, dedup)
+    return encode_documents(kept, tokenizer, processes)
 
 
 def _encode_parts(

@@ -1,4 +1,4 @@
-"""Whole records out of .jsonl, .json and .parquet files, each with its place."""
+"""Whole records out of .jsonl, .json and .parquet files, or a dataset's rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,15 @@ class Record(NamedTuple):
 
 
 def read_records(path: str | Path) -> Iterator[Record]:
-    """The objects in a .jsonl, .json or .parquet file, each with its place."""
+    """The objects in a .jsonl, .json or .parquet file, each with its place.
+
+    Or the rows of a dataset, if `path` is one such as `hf:NAME` (see hub.py).
+    """
+    if str(path).startswith("hf:"):
+        from folio.data.hub import HubDataset  # which needs this file
+
+        rows = HubDataset.parse(str(path)).records()
+        return (Record(where, fields) for where, fields in rows)
     path = Path(path).expanduser()
     match path.suffix.lower():
         case ".jsonl":

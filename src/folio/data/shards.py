@@ -28,7 +28,7 @@ from folio.files import fsync_folder, in_turn
 from folio.text.tokenizer import Tokenizer
 
 SHARD_TOKENS = 1 << 26  # about 128 MB a file with uint16
-_OURS = re.compile(r"(train|validation)-\d{5}-[0-9a-f]{8}\.tokens")
+_OURS = re.compile(r"(train|validation)-\d{5,10}-[0-9a-f]{8}\.tokens")
 _TEMPORARY = ".tmp-"
 
 
@@ -78,8 +78,12 @@ def store(
     splits: tuple[str, ...],
     shard_tokens: int = SHARD_TOKENS,
     request: dict[str, Any] | None = None,
+    first: int = 0,
 ) -> dict[str, Any]:
     """Write encoded text to `folder`, or keep what answers the same `request`.
+
+    `first` is the number of the first shard of each split: a part that is to stand
+    behind others begins higher.
 
     Of several processes that store into one folder at a time, one writes; the others
     wait, and find its work. Returns the index; `index["reused"]` tells which it was.
@@ -88,13 +92,13 @@ def store(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with in_turn(folder):
-            old = _read_if_whole(folder)
-            if old is not None and request is not None and old["request"] == request:
+            old = read_if_whole(folder)
+            if old is not None and request is not None and answers(old, request):
                 return {**old, "reused": True}
-            _sweep(folder)
+            sweep(folder)
             try:
-                entries = _write_files(encoded, tokenizer, folder, shard_tokens)
-                _check_splits(entries, splits, counts)
+                entries = _write_files(encoded, tokenizer, folder, shard_tokens, first)
+                check_splits(entries, splits, counts)
                 index = {
                     "request": request,
                     "tokenizer": tokenizer.fingerprint,
@@ -102,9 +106,9 @@ def store(
                     "counts": asdict(counts),
                     "shards": entries,
                 }
-                _write_index(folder, index)
+                write_index(folder, index)
             finally:
-                _sweep(folder)
+                sweep(folder)
             return {**index, "reused": False}
     except OSError as error:
         raise UserError(
@@ -113,8 +117,20 @@ def store(
         ) from error
 
 
+def answers(index: dict[str, Any], request: dict[str, Any]) -> bool:
+    """Whether these shards are what is asked for, prepared in parts or at a stroke."""
+    own = index["request"]
+    return own == request or (
+        own is not None and {k: v for k, v in own.items() if k != "parts"} == request
+    )
+
+
 def _write_files(
-    encoded: Iterable[Encoded], tokenizer: Tokenizer, folder: Path, shard_tokens: int
+    encoded: Iterable[Encoded],
+    tokenizer: Tokenizer,
+    folder: Path,
+    shard_tokens: int,
+    first: int,
 ) -> list[dict[str, Any]]:
     """One or more shards for each split; returns their entries for the index."""
     writers: dict[str, ShardWriter] = {}
@@ -130,7 +146,7 @@ def _write_files(
     try:
         for split, ids, documents, text_bytes in encoded:
             if split not in writers:
-                part = parts.get(split, 0)
+                part = parts.get(split, first)
                 parts[split] = part + 1
                 path = folder / f"{_TEMPORARY}{os.getpid()}-{split}-{part:05d}"
                 writers[split] = ShardWriter(path, split, part, tokenizer)
@@ -147,7 +163,7 @@ def _write_files(
     return sorted(entries, key=lambda entry: (entry["split"], entry["part"]))
 
 
-def _check_splits(entries: list[dict], splits: tuple[str, ...], counts: Counts) -> None:
+def check_splits(entries: list[dict], splits: tuple[str, ...], counts: Counts) -> None:
     found = {entry["split"] for entry in entries if entry["tokens"]}
     for split in splits:
         if split not in found:
@@ -158,7 +174,7 @@ def _check_splits(entries: list[dict], splits: tuple[str, ...], counts: Counts) 
             )
 
 
-def _write_index(folder: Path, index: dict[str, Any]) -> None:
+def write_index(folder: Path, index: dict[str, Any]) -> None:
     sealed = {**index, "sha256": _seal(index)}
     path = folder / f"{_TEMPORARY}{os.getpid()}-index"
     with open(path, "w", encoding="utf-8") as file:
@@ -174,7 +190,7 @@ def _seal(index: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _sweep(folder: Path) -> None:
+def sweep(folder: Path) -> None:
     """Remove temporary files, and shards that the index doesn't name."""
     try:
         named = {entry["file"] for entry in read_index(folder)["shards"]}
@@ -186,11 +202,11 @@ def _sweep(folder: Path) -> None:
             path.unlink()
 
 
-def _read_if_whole(folder: Path) -> dict[str, Any] | None:
+def read_if_whole(folder: Path) -> dict[str, Any] | None:
     try:
         index = read_index(folder)
         for entry in index["shards"]:
-            _read_entry(folder, entry)
+            read_entry(folder, entry)
     except UserError:
         return None
     return index
@@ -210,7 +226,7 @@ def read_index(folder: str | Path) -> dict[str, Any]:
     return index
 
 
-def _read_entry(folder: Path, entry: dict[str, Any]) -> tuple[Path, Header]:
+def read_entry(folder: Path, entry: dict[str, Any]) -> tuple[Path, Header]:
     """The header of one shard, which must be exactly the one the index names."""
     if not _OURS.fullmatch(entry["file"]):
         raise UserError(f"{folder / 'index.json'}: odd file name {entry['file']!r}")
@@ -253,7 +269,7 @@ def open_shards(
         raise UserError(f"{folder}: no {split!r} part; it has {', '.join(present)}")
     parts = []
     for entry in entries:
-        path, header = _read_entry(folder, entry)
+        path, header = read_entry(folder, entry)
         if check_ids:
             verify(path, header)
         parts.append(map_ids(path, header))

@@ -8,6 +8,7 @@ from pathlib import Path
 from folio.config import UserError
 from folio.data.corpora import Corpus, open_corpus
 from folio.data.prepare import prepare
+from folio.data.shard_parts import merge_parts, prepare_part
 from folio.data.shards import open_shards
 from folio.data.tokens import Tokens
 from folio.runtime import cores, data_world
@@ -127,6 +128,52 @@ def prepare_tokens(
         processes=cores(),
     )
     say(f"{'found' if index['reused'] else 'wrote'} token files in {folder}")
+
+
+def prepare_in_parts(
+    recipe: PretrainRecipe,
+    *,
+    parts: int,
+    part: int | None = None,
+    merge: bool = False,
+    say: Say = print,
+) -> None:
+    """`folio prepare`: one part of a recipe's token files, or what joins the parts.
+
+    Any number of processes may prepare different parts at the same time. With neither
+    `part` nor `merge`, all of it happens here, one part after another; the files are
+    the same. They lie in data.shards, and are found there by `folio pretrain`.
+    """
+    folder, path = recipe.data.shards, recipe.tokenizer.path
+    if folder is None:
+        raise UserError("data.shards: name the folder that all parts are to share")
+    if path is None:
+        raise UserError(
+            "tokenizer.path: name the tokenizer that all parts are to share; "
+            "`folio tokenizer` makes one"
+        )
+    if part is not None and merge:
+        raise UserError(f"part = {part}: parts are joined when all of them are there")
+    if not merge:
+        corpus = recipe_corpus(recipe.data, recipe.seed)
+        tokenizer = load_tokenizer(path)
+        for number in range(parts) if part is None else [part]:
+            index = prepare_part(
+                corpus,
+                tokenizer,
+                folder,
+                number,
+                parts,
+                val_fraction=recipe.data.val_fraction,
+                dedup=recipe.data.dedup,
+                processes=cores(),
+            )
+            done = "found" if index["reused"] else "wrote"
+            say(f"{done} part {number} of {parts} in {folder}")
+    if part is None:
+        index = merge_parts(folder, parts)
+        tokens = sum(entry["tokens"] for entry in index["shards"])
+        say(f"{tokens:,} tokens in {len(index['shards'])} shards in {folder}")
 
 
 def open_tokens(
