@@ -6,6 +6,9 @@ wheel: minutes of one core. By hand, for the runs of a demo:
     FOLIO_DEMO=runs/demo python -m pytest -m slow tests/hub/test_gguf_llama_cpp.py
 """
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -125,12 +128,16 @@ def test_our_patterns_are_all_thought_of():
 
 @pytest.mark.parametrize("family", ["llama2", "gemma"])
 def test_sentencepiece(family, tmp_path):
-    import json
-
+    """Also with a control token before the text, as these models want it."""
     tokenizer = Tokenizer.parse(json.loads(FAMILIES[family]().to_str()), family)
     assert isinstance(tokenizer, SentencePieceTokenizer)
-    texts = ["one two", " x", "12 45\n\n\n", "é漢字", "a  b", "</s> [INST]", TEXT]
-    check_ids(tokenizer, texts, tmp_path)
+    roles = {"bos_token": "<s>", "eos_token": "</s>"}
+    tokenizer = tokenizer.with_extras(replace(tokenizer.extras, roles=roles))
+    texts = ["one two", " x", "12 45\n\n\n", "é漢字", "a  b", "[INST] one", TEXT]
+    check_ids(tokenizer, [*texts, *fuzzed(300, seed=7)], tmp_path)
+    theirs = vocabulary_of(tokenizer, tmp_path)
+    assert theirs.tokenize(b"one two") == tokenizer.prompt_ids("one two")
+    assert tokenizer.prompt_ids("one")[0] == tokenizer.special_id("<s>")
 
 
 def test_control_tokens_and_the_end(tmp_path):
