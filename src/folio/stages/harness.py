@@ -69,7 +69,19 @@ def _evaluate(
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
-    manager = TaskManager()
+    class Tasks(TaskManager):
+        """Whatever a file or a download does wrong becomes one line."""
+
+        def load(self, task_list):
+            try:
+                return super().load(task_list)
+            except Exception as error:
+                reason = " ".join(str(error).split())[:300]
+                raise UserError(
+                    f"tasks = {', '.join(tasks)}: {type(error).__name__}: {reason}"
+                ) from None
+
+    manager = Tasks()
     for task in tasks:
         if not Path(task).is_file() and task not in manager.all_tasks:
             raise UserError(
@@ -92,7 +104,11 @@ def _evaluate(
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
-    """The metrics of a task; "acc,none" is `acc` without a filter."""
+    """The metrics of a task; "acc,none" is `acc` without a filter.
+
+    >>> _numbers({"alias": "tea", "acc,none": 0.5, "f1,strict": 1, "x,none": "N/A"})
+    {'acc': 0.5, 'f1,strict': 1.0}
+    """
     return {
         name.removesuffix(",none"): float(value)
         for name, value in row.items()
