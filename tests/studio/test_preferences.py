@@ -69,11 +69,11 @@ def test_a_conversation_is_read_by_the_reader_of_sft(tmp_path):
 @pytest.mark.slow
 def test_dpo_learns_from_what_was_kept(tmp_path):
     kept = Preferences(tmp_path / "preferences.jsonl")
-    for number in range(6):
+    for number in range(16):
         asked = [{"role": "user", "content": f"Sort {number} 3 9, please."}]
         kept.keep(asked, f"{number} 3 9", "no")
     parent = make_parent(tmp_path).folder
-    data = {"path": str(kept.path), "split": [0.6, 0.4, 0.0]}
+    data = {"path": str(kept.path), "split": [0.5, 0.5, 0.0]}
     steps = {"steps": 2, "eval_every": 2, "save_every": 0}
     run = run_of(
         "dpo", parent, tmp_path / "run", embedded=False, data=data, train=steps

@@ -40,7 +40,7 @@ HEADERS = {
 }
 CLOSED = re.compile(
     r"(?:/gradio_api)?/(?:upload|file[=/]|stream/|proxy|component_server|"
-    r"custom_component|process_recording|deep_link|login|monitoring|vibe|dev)"
+    r"custom_component|process_recording|deep_link|login|monitoring|vibe|dev|openapi)"
 )
 
 

@@ -86,8 +86,10 @@ class ChatView:
         if not count:
             return notice(f"No pairs are kept yet. They will go to {path}.", "plain")
         words = "1 pair is kept" if count == 1 else f"{count:,} pairs are kept"
-        command = tag("pre", f"folio dpo RECIPE --data.path {path}", class_="command")
-        return join([tag("p", f"{words}. Learn from them:", class_="quiet"), command])
+        said = f"{words}. When there are some dozens, a run can learn from them:"
+        command = f"folio dpo recipes/tiny/dpo.toml --parent RUN --data.path {path}"
+        lines = tag("pre", command, class_="command")
+        return join([tag("p", said, class_="quiet"), lines])
 
 
 def _pressed(talk: Talk, number: int) -> tuple[bool, bool]:
@@ -201,5 +203,5 @@ class Callbacks:
             count = export_conversation(path, talk.messages)
         except UserError as error:
             return self.view.show(talk, notice(error))
-        words = f"{path} holds {count:,}: folio sft RECIPE --data.path {path}"
+        words = f"{path} holds {count:,}, in the form that SFT learns from."
         return self.view.show(talk, notice(words, "good"))
