@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from folio.model.moe import balance_routers
 from folio.objectives.next_token import next_token
 from folio.optim.adamw import adamw
+from folio.optim.muon import muon
 from folio.optim.schedule import warmup_cosine
 from folio.runtime import data_rank, data_world, init_distributed, share_ranks
 from folio.training.learner import Learner
@@ -25,19 +26,25 @@ ROWS = 4  # in each micro-batch, over all ranks
 def make_learner(kind: str, **changes) -> Learner:
     """A learner of the tiny model, whole (ddp, or alone) or in parts (fsdp)."""
     checkpointed = changes.pop("checkpoint_layers", False)
-    options = changes.pop("learner", {})
+    options, optimizer = changes.pop("learner", {}), changes.pop("optimizer", adamw)
+    dtype = torch.bfloat16 if options.get("precision") == "bf16-weights" else None
     model = tiny_model(**changes)
     model.checkpoint_layers = checkpointed
-    ranks = Sharded(model, torch.device("cpu")) if kind == "fsdp" else None
+    ranks = None
+    if kind == "fsdp":
+        ranks = Sharded(model, torch.device("cpu"), dtype=dtype)
     schedule = warmup_cosine(4, 20)
-    optimizer = adamw(ranks or model, 1e-2)
+    parts = {"parts": ranks} if optimizer is muon else {}
+    optimizer = optimizer(ranks or model, 1e-2, **parts)
     return Learner(model, optimizer, schedule, ranks=ranks, **options)
 
 
-def learn(learner: Learner, steps: int = 5, accumulate: int = 2) -> list[dict]:
-    """The metrics of some updates on batches of uneven weight."""
+def learn(
+    learner: Learner, steps: int = 5, accumulate: int = 2, rows: int = ROWS
+) -> list[dict]:
+    """The metrics of some updates on batches of uneven weight; rows: of all ranks."""
     stream = uneven(
-        tiny_stream(batch=ROWS // data_world(), rank=data_rank(), world=data_world())
+        tiny_stream(batch=rows // data_world(), rank=data_rank(), world=data_world())
     )
     curve = []
     for _ in range(steps):
@@ -56,7 +63,7 @@ def weights(learner: Learner) -> dict[str, torch.Tensor]:
     return {n: t.clone() for n, t in learner.model.state_dict().items()}
 
 
-def learn_and_tell(folder: Path, kind: str, **changes) -> None:
+def learn_and_tell(folder: Path, kind: str, changes: dict) -> None:
     """What one of several ranks learns, as files."""
     learner = make_learner(kind, **changes)
     curve, rank = learn(learner), torch.distributed.get_rank()

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from folio.optim.muon import muon
 from helpers import BALANCED
 from ranks import learn, learn_and_tell, make_learner, on_ranks, told, weights
 
@@ -15,6 +16,7 @@ CASES = {
     "grouped": PLAIN | {"n_kv_heads": 2, "qk_norm": True, "qkv_bias": True},
     "tied": PLAIN | {"tie_embeddings": True, "checkpoint_layers": True},
     "experts": PLAIN | {"experts": BALANCED, "checkpoint_layers": True},
+    "muon": PLAIN | {"optimizer": muon},
     "watched": PLAIN | {"learner": {"watch_gradients": True, "max_norm": 0.1}},
 }
 
@@ -23,7 +25,7 @@ def learn_every_case(folder, kind):
     """One after the other, since to start processes takes the longest."""
     for case, changes in CASES.items():
         (folder / case).mkdir(exist_ok=True)
-        learn_and_tell(folder / case, kind, **changes)
+        learn_and_tell(folder / case, kind, changes)
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +56,18 @@ def test_ranks_equal_one(kind, world, tensor, alone, tmp_path):
                     torch.testing.assert_close(
                         whole[name], tensor_, rtol=1e-5, atol=1e-5, msg=f"{case} {name}"
                     )
+
+
+HALF = PLAIN | {"learner": {"precision": "bf16-weights"}, "optimizer": muon}
+
+
+def test_bf16_weights_in_parts_equal_a_whole_twin(tmp_path):
+    """The same rows in each product, so that nothing but sums in fp32 may differ."""
+    on_ranks(2, learn_and_tell, tmp_path, "fsdp", HALF)
+    learner = make_learner("alone", **HALF)
+    wanted = learn(learner, accumulate=4, rows=2)
+    found, whole = told(tmp_path, 0)
+    for mine, theirs in zip(wanted, found, strict=True):
+        assert theirs == pytest.approx(mine, rel=1e-4)
+    for name, tensor in weights(learner).items():
+        torch.testing.assert_close(whole[name], tensor, rtol=1e-4, atol=1e-5, msg=name)

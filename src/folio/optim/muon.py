@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +55,14 @@ def orthogonalized(x: Tensor, rounds: int = 5) -> Tensor:
     return wide if x.shape[-2] <= x.shape[-1] else wide.mT
 
 
+class Parts(Protocol):
+    """Where each process has a part of a tensor; `training.sharded` is such a place."""
+
+    def whole(self, name: str, mine: Tensor) -> Tensor: ...
+
+    def part(self, name: str, whole: Tensor) -> Tensor: ...
+
+
 class Muon(torch.optim.AdamW):
     """Muon for groups with `"muon": True`, AdamW for the others: one optimizer.
 
@@ -61,6 +70,8 @@ class Muon(torch.optim.AdamW):
     share a rate and its decay (Liu et al. 2025, "Muon is scalable", section 2.2).
     A group's momentum is Nesterov's. Matrices may be stacked, as those of experts are.
     rounds, dtype: of the polynomials, which bear being rough; the rest is in fp32.
+    parts: where processes have but a part of each matrix, how one is put together for
+    the polynomials, and how its part of the step is taken; all of them ask at once.
     """
 
     def __init__(
@@ -70,10 +81,12 @@ class Muon(torch.optim.AdamW):
         momentum: float,
         rounds: int = 5,
         dtype: torch.dtype = torch.float32,
+        parts: Parts | None = None,
         **options,
     ):
         super().__init__(groups, lr=lr, **options)
         self.momentum, self.rounds, self.dtype = momentum, rounds, dtype
+        self.parts = parts
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None):
@@ -90,18 +103,31 @@ class Muon(torch.optim.AdamW):
         return loss
 
     def _step_matrices(self, group: dict) -> None:
-        """Matrices of one shape go through the polynomials together."""
-        alike: dict[tuple[int, ...], list[nn.Parameter]] = {}
-        for parameter in group["params"]:
+        """Matrices of one shape go through the polynomials together.
+
+        Where they are in parts, one at a time, so that no more is ever whole.
+        """
+        alike: dict[object, list[tuple[str, nn.Parameter]]] = {}
+        for name, parameter in zip(group["names"], group["params"], strict=True):
             if parameter.grad is not None:
-                alike.setdefault(tuple(parameter.shape), []).append(parameter)
-        for shape, parameters in alike.items():
-            pushes = torch.stack([self._push(parameter) for parameter in parameters])
-            steps = orthogonalized(pushes.to(self.dtype), self.rounds)
-            size = 0.2 * math.sqrt(max(shape[-2:])) * group["lr"]
-            for parameter, step in zip(parameters, steps, strict=True):
+                key = tuple(parameter.shape) if self.parts is None else name
+                alike.setdefault(key, []).append((name, parameter))
+        for found in alike.values():
+            steps = self._steps(found)
+            size = 0.2 * math.sqrt(max(steps[0].shape[-2:])) * group["lr"]
+            for (name, parameter), step in zip(found, steps, strict=True):
+                if self.parts is not None:
+                    step = self.parts.part(name, step)
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.sub_(step.to(parameter.dtype), alpha=size)
+
+    def _steps(self, found: list[tuple[str, nn.Parameter]]) -> Tensor:
+        """The direction of each of some matrices of one shape: whole, and stacked."""
+        pushes = []
+        for name, parameter in found:
+            push = self._push(parameter).to(self.dtype)
+            pushes.append(push if self.parts is None else self.parts.whole(name, push))
+        return orthogonalized(torch.stack(pushes), self.rounds)
 
     def _push(self, parameter: nn.Parameter) -> Tensor:
         """The gradient, with the momentum that it has just been added to."""
@@ -123,6 +149,7 @@ def muon(
     betas: tuple[float, float] = (0.9, 0.95),
     eps: float = 1e-8,
     rates: Mapping[str, float] | None = None,
+    parts: Parts | None = None,
 ) -> Muon:
     """Muon for the matrices inside of blocks, AdamW for all else (see `adamw`).
 
@@ -148,4 +175,5 @@ def muon(
         raise UserError(
             "kind = 'muon': no matrix inside of a block is trained; use adamw"
         )
-    return Muon(groups, lr, momentum, rounds, dtype, betas=betas, eps=eps, fused=True)
+    options = {"betas": betas, "eps": eps, "fused": True}
+    return Muon(groups, lr, momentum, rounds, dtype, parts, **options)

@@ -21,7 +21,7 @@ from folio.runtime import find_device, world_size
 from folio.stages.parent import parent_model
 from folio.stages.recipe import StageRecipe
 from folio.text.tokenizer import Tokenizer
-from folio.training.learner import Learner, Objective
+from folio.training.learner import TWIN, Learner, Objective
 from folio.training.loop import Hook
 from folio.training.parallel import Alone
 from folio.training.run import Progress, Run
@@ -101,20 +101,12 @@ def sharded(
     """The model in parts, if that is asked for and there are others to have them."""
     if world_size() == 1 or recipe.parallel.kind != "fsdp":
         return None
-    for name, value, only in (
-        ("optim.kind", recipe.optim.kind, ("adamw",)),
-        ("train.precision", recipe.train.precision, ("fp32", "bf16", "fp16")),
-    ):
-        if value not in only:
-            raise UserError(
-                f'{name} = {value!r}: not with parallel.kind = "fsdp", where no process'
-                f" has whole weights; choose {' or '.join(only)}, or ddp"
-            )
     return Sharded(
         model,
         device,
         compiled=recipe.train.compile,
         everywhere=recipe.samples_itself,
+        dtype=torch.bfloat16 if recipe.train.precision == TWIN else None,
     )
 
 
@@ -139,6 +131,7 @@ def make_optimizer(
             momentum=optim.momentum,
             rounds=optim.rounds,
             dtype=torch.bfloat16 if half else torch.float32,
+            parts=model if isinstance(model, Sharded) else None,
             **common,
         )
     return adamw(model, optim.lr, **common)

@@ -60,7 +60,8 @@ class Learner:
         self.schedule = schedule or constant()
         self.max_norm, self.precision = max_norm, precision
         self.on_nonfinite, self.watch_gradients = on_nonfinite, watch_gradients
-        self.twin = Twin(model) if precision == TWIN else None
+        # where weights are in parts, these are rounded as they come together
+        self.twin = Twin(model) if precision == TWIN and not ranks else None
         self.ranks = ranks or spread(model, self.twin.model if self.twin else None)
         self.forward = self.ranks.forward
         if compiled:

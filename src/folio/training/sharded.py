@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from folio.model.decoder import Block
 from folio.model.store import fill, stored
@@ -48,18 +48,22 @@ class Sharded(Alone):
         *,
         compiled: bool = False,
         everywhere: bool = False,
+        dtype: torch.dtype | None = None,
     ):
+        """dtype: what weights are rounded to before they are sent and compute; parts
+        and sums of gradients stay as they are."""
         self.model = model
         self.mesh, self._device = rank_mesh(), device
         self.module = self.forward = copy.deepcopy(model)
         if self.mesh["tensor"].size() > 1:
             cut_layers(self.module, self.mesh["tensor"])
+        policy = MixedPrecisionPolicy(dtype, dtype and torch.float32)
         blocks = [each for each in self.module.modules() if isinstance(each, Block)]
         for block in blocks:
             if compiled:
                 block.compile()
-            fully_shard(block, mesh=self.mesh["data"])
-        fully_shard(self.module, mesh=self.mesh["data"])
+            fully_shard(block, mesh=self.mesh["data"], mp_policy=policy)
+        fully_shard(self.module, mesh=self.mesh["data"], mp_policy=policy)
         # Of outputs that somebody might write into: objectives are pure functions
         warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view")
         self.shards = dict(self.module.named_parameters())
