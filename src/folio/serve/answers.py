@@ -22,13 +22,13 @@ Object = dict[str, Any]
 class Answers:
     """What chats and completions have in common; `chat` and `text` fill in the rest."""
 
-    kind = piece_kind = ""
+    kind = piece_kind = prefix = ""
 
     def __init__(self, asked: Asked, scores: Sequence[Sequence[Token]] = ()):
         """scores: of the tokens of each prompt, for an `echo` with log-probs."""
         self.asked, self.scores = asked, scores
         self.tokenizer = asked.served.tokenizer
-        self.id = f"{self.kind.replace('.', '')[:8]}-{uuid4().hex}"
+        self.id = f"{self.prefix}-{uuid4().hex}"
         self.created = int(time.time())
 
     def whole(self, live: Live) -> Object:
@@ -70,6 +70,7 @@ class ChatAnswers(Answers):
     """Of /v1/chat/completions."""
 
     kind, piece_kind = "chat.completion", "chat.completion.chunk"
+    prefix = "chatcmpl"
 
     def first(self) -> Iterator[Object]:
         for number in range(self.asked.samples):
@@ -123,6 +124,7 @@ class TextAnswers(Answers):
     """Of /v1/completions."""
 
     kind = piece_kind = "text_completion"
+    prefix = "cmpl"
 
     def first(self) -> Iterator[Object]:
         if self.asked.echo:
