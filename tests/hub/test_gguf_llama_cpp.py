@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from exported import TOKENS, demo_runs, written
+from exported import QUESTIONS, TOKENS, demo_runs, written
 from folio.model.config import ModelConfig, llama_like
 from folio.model.options import RopeScaling
 from folio.stages.exchange import export_run
@@ -57,22 +57,28 @@ def logits_of(path, ids: list[int]) -> np.ndarray:
     return np.array(model.scores[: len(ids)])
 
 
-def check_logits(config: ModelConfig, tmp_path) -> None:
-    """Equal up to fp32's rounding; GPT-2 and Gemma look their GELU up in fp16."""
+def check_logits(config: ModelConfig, tmp_path, dtype="float32", within=1e-4) -> None:
+    """Equal up to rounding; GPT-2 and Gemma look their GELU up in fp16."""
     model = random_model(config)
-    write(model, tmp_path / "a.gguf")
+    write(model, tmp_path / "a.gguf", dtype=dtype)
     ids = [(7 * i) % 290 for i in range(48)]
     with torch.no_grad():
         ours = model(torch.tensor([ids])).logits[0].numpy()
     theirs = logits_of(tmp_path / "a.gguf", ids)
-    coarse = config.mlp in ("gelu_tanh", "geglu")
     error = np.abs(ours - theirs).max() / np.abs(ours).max()
-    assert error < (5e-3 if coarse else 1e-4)
+    assert error < (5e-3 if config.mlp in ("gelu_tanh", "geglu") else within)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_logits(name, tmp_path):
     check_logits(config_of(name), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "within"), [("float16", 5e-3), ("bfloat16", 5e-2), ("q8_0", 5e-2)]
+)
+def test_logits_of_rounded_weights(dtype, within, tmp_path):
+    check_logits(config_of("llama", d_ff=64), tmp_path, dtype, within)
 
 
 @pytest.mark.parametrize("kind", SCALINGS)
@@ -176,3 +182,24 @@ def test_every_model_of_a_demo_writes_the_same(name, runs, tmp_path):
             if len(found) == TOKENS:
                 break
         assert found == ours
+
+
+def test_chat_by_the_template_in_the_file(runs, tmp_path):
+    """Nothing but the file is given: it renders, stops and says what Folio says."""
+    path = export_run(runs["sft"], tmp_path / "a.gguf", format="gguf")
+    _, tokenizer = load_run(runs["sft"], "cpu")
+    theirs = opened(path, 128)
+    end = tokenizer.special_id("<|end|>")
+    for question, (_, _, ours) in zip(
+        QUESTIONS, written(runs["sft"], "sft"), strict=True
+    ):
+        assert end in ours
+        answer = theirs.create_chat_completion(
+            [{"role": "user", "content": question}],
+            max_tokens=TOKENS,
+            temperature=0.0,
+            repeat_penalty=1.0,
+        )
+        said = answer["choices"][0]["message"]["content"]
+        assert said == tokenizer.decode(ours[: ours.index(end)])
+        assert answer["choices"][0]["finish_reason"] == "stop"
