@@ -55,7 +55,7 @@ def build(page: Page) -> None:
     stop.click(callbacks.stop, None, None, queue=False, **QUIET)
     anew.click(callbacks.start_over, None, outputs, **QUIET)
     export.click(callbacks.export, talk, outputs, **QUIET)
-    page.run.change(callbacks.start_over, None, outputs, **QUIET)
+    page.run.change(callbacks.other_run, talk, outputs, **QUIET)
     for number, (up, down) in enumerate(cards.thumbs):
         up.click(callbacks.mark(number, UP), talk, outputs, **QUIET)
         down.click(callbacks.mark(number, DOWN), talk, outputs, **QUIET)

@@ -176,6 +176,10 @@ class Callbacks:
         self.studio.quiet(request.session_hash)
         return self.view.show(Talk())
 
+    def other_run(self, talk: Talk, request: gr.Request) -> Update:
+        """What was said with one run isn't gone on with by another."""
+        return self.start_over(request) if talk.turns else gr.skip()
+
     def mark(self, number: int, mark: int) -> Callable[[Talk], Update]:
         """The callback of one thumb."""
 
