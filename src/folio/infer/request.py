@@ -105,6 +105,7 @@ class Event:
     token: Token | None = None
     finish: Finish | None = None
     error: str | None = None
+    refused: bool = False  # the error lies in what was asked, as with a UserError
 
 
 @dataclass

@@ -77,6 +77,7 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     ordered, order = logits.sort(descending=True, dim=-1, stable=True)
     probability = ordered.softmax(-1)
     before = probability.cumsum(-1) - probability  # what the likelier ones sum to
+    p = max(p, 1e-30)  # less is 0 in fp32, and would drop the likeliest, too
     dropped = (before >= p).scatter(-1, order, before >= p)
     return logits.masked_fill(dropped, float("-inf"))
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from folio.config import UserError
 from folio.infer.request import Event, Finish, Handle, Token
 from folio.infer.steering import Steer
 from folio.infer.stopping import StopStrings
@@ -105,6 +107,8 @@ class Sequence:
 
     def fail(self, error: Exception) -> Event:
         """Ended by what went wrong in a step."""
+        if isinstance(error, UserError):
+            return replace(self.end("error", str(error)), refused=True)
         return self.end("error", f"{type(error).__name__}: {error}")
 
     def end(

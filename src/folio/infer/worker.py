@@ -7,6 +7,7 @@ needs the models, one piece at a time: scores of a text, embeddings, a heat map.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import traceback
@@ -62,6 +63,8 @@ class Worker:
         future: Future[Result] = Future()
         self._jobs.put((future, job))
         self._woken.set()
+        if self._closing:  # since we asked: nobody may be there to do it
+            self._refuse_jobs()
         return future
 
     @property
@@ -118,6 +121,7 @@ class Worker:
         return True
 
     def _refuse_jobs(self) -> None:
-        while not self._jobs.empty():
-            future, _ = self._jobs.get()
-            future.cancel()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                future, _ = self._jobs.get_nowait()
+                future.cancel()

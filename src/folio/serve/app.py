@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from folio.infer.score import score_text, text_vector
@@ -35,6 +37,7 @@ from folio.serve.schema import (
 from folio.serve.settings import Settings
 
 Say = Callable[[str], None]
+Job = Callable[[], Any]
 Kind = TypeVar("Kind", ChatBody, CompletionBody, EmbeddingBody)
 OFF = {"docs_url": None, "redoc_url": None, "openapi_url": None}
 
@@ -54,9 +57,8 @@ def make_app(
     _add_writing(app, catalog, desk, metrics)
     _add_reading(app, catalog, desk, metrics)
     _add_errors(app)
-    routes = {route.path for route in app.routes}
     app.add_middleware(Guard, settings=settings, loopback=loopback)
-    app.add_middleware(Log, metrics=metrics, routes=routes, say=say)
+    app.add_middleware(Log, metrics=metrics, say=say)
     return app
 
 
@@ -73,7 +75,7 @@ def _add_writing(app: FastAPI, catalog: Catalog, desk: Desk, metrics: Metrics) -
     async def complete(request: Request) -> Response:
         body, served = await _read(request, CompletionBody, catalog)
         asked = await asyncio.to_thread(ask_completion, body, served)
-        scores = await _scores(asked, desk)
+        scores = await _scores(request, asked, desk)
         return Answering(TextAnswers(asked, scores), desk, metrics)
 
 
@@ -85,9 +87,8 @@ def _add_reading(app: FastAPI, catalog: Catalog, desk: Desk, metrics: Metrics) -
         body, served = await _read(request, EmbeddingBody, catalog)
         texts = await asyncio.to_thread(ask_embedding, body, served)
         model = served.model
-        vectors = [
-            await desk.call(lambda ids=ids: text_vector(model, ids)) for ids in texts
-        ]
+        jobs = [partial(text_vector, model, ids) for ids in texts]
+        vectors = await _in_turn(request, desk, jobs)
         total = sum(map(len, texts))
         usage = {"prompt_tokens": total, "completion_tokens": 0}
         metrics.count_tokens(served.name, usage)
@@ -119,28 +120,40 @@ async def _read(
     request: Request, kind: type[Kind], catalog: Catalog
 ) -> tuple[Kind, Served]:
     """The body of a request, checked, and the model that it names."""
-    body = parse(await request.body(), kind)
+    try:
+        data = await request.body()
+    except ClientDisconnect:
+        raise ApiError(408, "the client has left") from None
+    body = parse(data, kind)
     return body, find_model(catalog, body)
 
 
-async def _scores(asked: Asked, desk: Desk) -> list:
+async def _scores(request: Request, asked: Asked, desk: Desk) -> list:
     """Of the tokens of each prompt, where these are to be echoed with log-probs."""
     if not asked.echo or asked.logprobs is None:
         return []
     model, top = asked.served.model, asked.logprobs
     limit = model.config.max_seq_len
-    for request in asked.requests:
-        if len(request.prompt) > limit:
-            message = f"prompt: {len(request.prompt)} tokens; the model reads {limit}"
-            raise ApiError(400, message, param="prompt", code="context_length_exceeded")
-    return [
-        await desk.call(lambda ids=request.prompt: score_text(model, ids, top))
-        for request in asked.requests
-    ]
+    prompts = [asking.prompt for asking in asked.requests]
+    if (longest := max(map(len, prompts))) > limit:
+        message = f"prompt: {longest} tokens; the model reads {limit}"
+        raise ApiError(400, message, param="prompt", code="context_length_exceeded")
+    jobs = [partial(score_text, model, ids, top) for ids in prompts]
+    return await _in_turn(request, desk, jobs)
+
+
+async def _in_turn(request: Request, desk: Desk, jobs: Sequence[Job]) -> list:
+    """What jobs return, one by one, as long as the client is there."""
+    found = []
+    for job in jobs:
+        if await request.is_disconnected():
+            raise ApiError(408, "the client has left")
+        found.append(await desk.call(job))
+    return found
 
 
 def _add_errors(app: FastAPI) -> None:
-    """All errors look like OpenAI's; unforeseen ones tell nothing of the inside."""
+    """All errors look like OpenAI's; those nobody foresaw are answered by `Log`."""
 
     @app.exception_handler(ApiError)
     async def told(request: Request, error: ApiError) -> Response:
@@ -151,7 +164,3 @@ def _add_errors(app: FastAPI) -> None:
         message = f"{request.method} {request.url.path[:200]}: {error.detail}"
         headers = error.headers or {}
         return ApiError(error.status_code, message, headers=headers).response()
-
-    @app.exception_handler(Exception)
-    async def unforeseen(request: Request, error: Exception) -> Response:
-        return ApiError(500, f"an error of ours: {type(error).__name__}").response()

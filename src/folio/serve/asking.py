@@ -12,7 +12,7 @@ from folio.infer.grammar import Grammars
 from folio.infer.request import Request
 from folio.infer.sampling import Sampling
 from folio.infer.steering import Steering
-from folio.serve.errors import ApiError
+from folio.serve.errors import ApiError, in_one_line
 from folio.serve.models import Catalog, Served
 from folio.serve.schema import (
     ChatBody,
@@ -141,7 +141,7 @@ def blame(field: str, action: Callable[[], Any]) -> Any:
     try:
         return action()
     except UserError as error:
-        raise ApiError(400, _in_one_line(error), param=field) from None
+        raise ApiError(400, in_one_line(error), param=field) from None
 
 
 def _request(body: Writing, served: Served, **more: Any) -> Request:
@@ -231,7 +231,3 @@ def _check_length(served: Served, texts: Any, field: str) -> None:
 
 def _too_long(message: str, field: str) -> ApiError:
     return ApiError(400, message, param=field, code="context_length_exceeded")
-
-
-def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

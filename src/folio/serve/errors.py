@@ -52,6 +52,14 @@ class ApiError(Exception):
         return Json(self.body(), self.status, self.headers)
 
 
+def in_one_line(text: object) -> str:
+    """
+    >>> in_one_line(ValueError("two\\n  lines"))
+    'two lines'
+    """
+    return " ".join(str(text).split())
+
+
 class Json(Response):
     """JSON in ASCII: so half of a surrogate pair, quoted back, can't break it."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Collection
+import traceback
+from collections.abc import Callable
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -99,19 +100,15 @@ class Log:
     """
 
     def __init__(
-        self,
-        app: ASGIApp,
-        metrics: Metrics,
-        routes: Collection[str],
-        say: Callable[[str], None] | None,
+        self, app: ASGIApp, metrics: Metrics, say: Callable[[str], None] | None
     ):
-        self.app, self.metrics, self.routes, self.say = app, metrics, routes, say
+        self.app, self.metrics, self.say = app, metrics, say
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        start, status, size = time.perf_counter(), 0, 0
+        start, status, size, failure = time.perf_counter(), 0, 0, ""
 
         async def counted(message: Message) -> None:
             nonlocal status, size
@@ -121,15 +118,21 @@ class Log:
 
         try:
             await self.app(scope, receive, counted)
+        except Exception as error:  # a mistake of ours, of which clients learn nothing
+            failure = traceback.format_exc()
+            if status:
+                raise  # so that the connection is closed
+            answer = ApiError(500, f"an error of ours: {type(error).__name__}")
+            await answer.response()(scope, receive, counted)
         finally:
             seconds = time.perf_counter() - start
-            route = scope["path"] if scope["path"] in self.routes else "other"
+            route = getattr(scope.get("route"), "path", "other")
             self.metrics.count_request(route, status, seconds)
-            if self.say is not None and route != OPEN:
-                self.say(_line(scope, status, size, seconds))
+            if self.say is not None and (route != OPEN or failure):
+                self.say(_line(scope, status, size, seconds, failure))
 
 
-def _line(scope: Scope, status: int, size: int, seconds: float) -> str:
+def _line(scope: Scope, status: int, size: int, seconds: float, failure: str) -> str:
     """ASCII, so that nothing in a path can move a cursor or begin a new line."""
     client = (scope.get("client") or ("", 0))[0]
     entry: dict[str, Any] = {
@@ -140,4 +143,4 @@ def _line(scope: Scope, status: int, size: int, seconds: float) -> str:
         "bytes": size,
         "seconds": round(seconds, 4),
     }
-    return json.dumps(entry)
+    return json.dumps(entry | ({"failure": failure} if failure else {}))

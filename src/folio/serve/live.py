@@ -15,7 +15,7 @@ from folio.config import UserError
 from folio.infer.request import Completion, Event, Handle
 from folio.infer.worker import Worker
 from folio.serve.asking import Asked
-from folio.serve.errors import ApiError
+from folio.serve.errors import ApiError, in_one_line
 from folio.serve.settings import Settings
 
 
@@ -29,6 +29,7 @@ class Desk:
         self.worker, self.settings = worker, settings
         self.most = settings.max_waiting + worker.engines[0].max_batch
         self.under_way: set[Live] = set()
+        self.jobs = 0  # texts that are being read, or wait for it
         self.draining = False
 
     @property
@@ -43,10 +44,7 @@ class Desk:
         """
         self.check()
         if self.under_way and self.samples + asked.samples > self.most:
-            message = f"{self.samples} texts are being written or wait; ask again later"
-            raise ApiError(
-                429, message, code="overloaded", headers={"Retry-After": "1"}
-            )
+            raise _full(f"{self.samples} texts are being written or wait")
         live = Live(asked, self)
         self.under_way.add(live)
         try:
@@ -64,9 +62,20 @@ class Desk:
             raise ApiError(503, "the server is shutting down", code="shutting_down")
 
     async def call(self, job: Any) -> Any:
-        """What `job` returns, run where the models are."""
+        """What `job` returns, run where the models are. As many may wait as texts."""
         self.check()
-        return await asyncio.wrap_future(self.worker.call(job))
+        if self.jobs >= self.most:
+            raise _full(f"{self.jobs} texts wait to be read")
+        self.jobs += 1
+        seconds = self.settings.request_timeout
+        try:
+            async with asyncio.timeout(seconds):
+                return await asyncio.wrap_future(self.worker.call(job))
+        except TimeoutError:
+            message = f"not done after {seconds:g} seconds"
+            raise ApiError(408, message, code="timeout") from None
+        finally:
+            self.jobs -= 1
 
     def stop(self) -> None:
         """End all that is under way, each with an error that says why."""
@@ -126,6 +135,8 @@ class Live:
             raise ApiError(408, self.reason, code="timeout") from None
 
     def _check(self, event: Event) -> None:
+        if event.refused:
+            raise ApiError(400, in_one_line(event.error))
         if event.finish == "error":
             raise ApiError(500, f"the model failed: {event.error}", code="engine_error")
         if event.finish == "cancelled":
@@ -161,7 +172,14 @@ class Live:
         }
 
 
+def _full(message: str) -> ApiError:
+    headers = {"Retry-After": "1"}
+    return ApiError(
+        429, f"{message}; ask again later", code="overloaded", headers=headers
+    )
+
+
 def _refused(error: UserError) -> ApiError:
     """What the engine would never serve."""
     code = "context_length_exceeded" if "max_seq_len" in str(error) else None
-    return ApiError(400, " ".join(str(error).split()), code=code)
+    return ApiError(400, in_one_line(error), code=code)

@@ -7,9 +7,11 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from folio.serve.errors import ApiError, Json
 from folio.serve.settings import Settings
 
 
@@ -24,12 +26,13 @@ class Server(uvicorn.Server):
 def limited_protocol(settings: Settings) -> type[H11Protocol]:
     """HTTP/1.1 for at most so many connections, none of which may dawdle.
 
-    uvicorn closes connections that say nothing; one that sends a letter now and then it
-    would keep for ever ("slow loris").
+    uvicorn closes connections that say nothing; it would keep for ever one that sends a
+    letter now and then ("slow loris"), or that never reads what it was sent.
     """
 
     class Limited(H11Protocol):
         timer: asyncio.TimerHandle | None = None  # runs while a head is awaited
+        unread: asyncio.TimerHandle | None = None  # runs while too much is to be sent
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -48,7 +51,42 @@ def limited_protocol(settings: Settings) -> type[H11Protocol]:
 
         def connection_lost(self, exc: Exception | None) -> None:
             self.disarm()
+            self.resume_writing()
             super().connection_lost(exc)
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            if self.transport.is_closing() and self.timer is None:
+                self.arm()  # for the last bytes
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            abort = self.transport.abort
+            self.unread = self.loop.call_later(settings.read_timeout, abort)
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            if self.unread is not None:
+                self.unread.cancel()
+                self.unread = None
+
+        def timeout_keep_alive_handler(self) -> None:
+            self.transport.abort()  # a close would wait until all is read
+
+        def send_400_response(self, msg: str) -> None:
+            if self.cycle is not None and self.cycle.response_started and not self.idle:
+                self.transport.abort()  # an answer is half out
+                return
+            body = Json(ApiError(400, msg).body()).body
+            headers = [
+                ("content-type", "application/json"),
+                ("content-length", str(len(body))),
+                ("connection", "close"),
+            ]
+            head = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
+            for event in (head, h11.Data(data=body), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event))
+            self.transport.close()
 
         @property
         def idle(self) -> bool:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.responses import Response
@@ -65,14 +65,13 @@ class Answering(Response):
 
     async def _stream(self, live: Live, send: Send) -> None:
         """Server-sent events; an error is the last one, for the status is out."""
-        put = self._sender(send)
-        await send(
-            {
-                "type": "http.response.start",
-                "status": 200,
-                "headers": [(k.encode(), v.encode()) for k, v in HEADERS.items()],
-            }
-        )
+        headers = [(k.encode(), v.encode()) for k, v in HEADERS.items()]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+        async def put(data: bytes) -> None:  # who doesn't read: see protocol.py
+            body = {"type": "http.response.body", "body": data, "more_body": True}
+            await send(body)
+
         try:
             for piece in self.answers.first():
                 await put(as_event(piece))
@@ -84,23 +83,8 @@ class Answering(Response):
                 await put(as_event(self.answers.usage(live)))
             await put(DONE)
         except ApiError as error:
-            with suppress(ApiError):
-                await put(as_event(error.body()))
+            await put(as_event(error.body()))
         await send({"type": "http.response.body", "body": b""})
-
-    def _sender(self, send: Send) -> Callable[[bytes], Awaitable[None]]:
-        """Sends pieces of a body; who doesn't read for long is given up."""
-        seconds = self.desk.settings.read_timeout
-
-        async def put(data: bytes) -> None:
-            message = {"type": "http.response.body", "body": data, "more_body": True}
-            try:
-                async with asyncio.timeout(seconds):
-                    await send(message)
-            except TimeoutError:
-                raise ApiError(408, f"nothing was read for {seconds:g} s") from None
-
-        return put
 
     async def _timed(self, live: Live) -> AsyncIterator[list[tuple[int, Any]]]:
         """The events; how long the first one took is noted."""
