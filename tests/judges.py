@@ -53,6 +53,11 @@ def stub_server(answer, pause: float = 0.0):
                 self.end_headers()
                 self.wfile.write(raw)
 
+        def do_GET(self) -> None:
+            with stub.lock:
+                stub.headers.append(dict(self.headers))
+            self.send_error(405)
+
         def log_message(self, *args) -> None:
             pass
 

@@ -66,14 +66,15 @@ def test_what_is_refused_is_not_asked_again(status):
     assert (len(stub.asked), slept) == (1, [])
 
 
-def test_a_redirect_is_not_followed_with_the_key():
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed_with_the_key(status):
     with stub_server(lambda prompt: "stolen") as thief:
         to = {"Location": thief.url + "/chat/completions"}
-        with stub_server(lambda prompt: (307, "", to)) as stub:
+        with stub_server(lambda prompt: (status, "", to)) as stub:
             api, _ = api_of(stub.url, key="secret")
-            with pytest.raises(UserError, match="status 307"):
+            with pytest.raises(UserError, match=f"status {status}"):
                 api.ask(said("?"))
-    assert thief.asked == []
+    assert thief.headers == []
 
 
 @pytest.mark.parametrize("body", [b"<html>", {}, {"choices": []}, {"choices": [{}]}])
