@@ -1,5 +1,6 @@
 """A GGUF holds the model, bit for bit, and says all that llama.cpp has to know."""
 
+import json
 import math
 import sys
 from dataclasses import replace
@@ -13,12 +14,15 @@ from folio.config import UserError
 from folio.hub.chat_template import jinja_of
 from folio.hub.gguf import ARCHITECTURES, ROPE_FACTORS, architecture_of
 from folio.hub.gguf_file import write_gguf
+from folio.hub.gguf_tokenizer import tokenizer_metadata
 from folio.hub.names import tensor_shapes, to_ours
 from folio.model.config import ModelConfig, gpt2_like, llama_like
 from folio.model.decoder import Decoder
 from folio.model.options import Experts, Latent, RopeScaling
 from folio.model.positions import rotary_frequencies
-from folio.text import BPETokenizer, ByteTokenizer, ChatTemplate
+from folio.text import BPETokenizer, ByteTokenizer, ChatTemplate, Tokenizer
+from folio.text.sentencepiece_bpe import BYTE_NAMES, SentencePieceTokenizer
+from text.foreign import FAMILIES
 
 gguf = pytest.importorskip("gguf")
 
@@ -333,3 +337,78 @@ def test_without_the_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(UserError, match=r"pip install 'folio-llm\[hub\]'$"):
         write(random_model(config_of("llama")), tmp_path / "a.gguf")
+
+
+# ---- sentencepiece -------------------------------------------------------------------
+
+ROLES = {"bos_token": "<s>", "eos_token": "</s>"}
+
+
+def sentencepiece(family: str = "llama2", **changes):
+    """A tokenizer of others, with its roles; some of it changed."""
+    theirs = Tokenizer.parse(json.loads(FAMILIES[family]().to_str()), family)
+    made = SentencePieceTokenizer(
+        theirs.pieces,
+        changes.get("merges", theirs.merges),
+        theirs.special_tokens,
+        prefix=theirs.prefix,
+        extras=theirs.extras,
+    )
+    return made.with_extras(replace(theirs.extras, roles=ROLES, **changes["extras"]))
+
+
+def metadata_of(tokenizer, say=quiet) -> dict:
+    found = tokenizer_metadata(tokenizer, tokenizer.vocab_size + 3, say)
+    return {key.removeprefix("tokenizer.ggml."): value for key, value in found.items()}
+
+
+def test_scores_say_what_merges_first():
+    tokenizer = sentencepiece(extras={})
+    found = metadata_of(tokenizer)
+    sizes = {len(found[name]) for name in ("tokens", "scores", "token_type")}
+    assert sizes == {tokenizer.vocab_size + 3}  # a padded model has a score for each
+    assert found["add_bos_token"] is True
+    assert found["bos_token_id"] == tokenizer.special_id("<s>")
+    score = dict(zip(found["tokens"], found["scores"], strict=True))
+    order = [left + right for left, right in tokenizer.merges]
+    merged = [score[whole] for whole in dict.fromkeys(order)]
+    assert merged == sorted(merged, reverse=True)
+    assert min(merged) > score["<s>"]
+    kinds = dict(zip(found["tokens"], found["token_type"], strict=True))
+    assert kinds["<0x41>"] == gguf.TokenType.BYTE
+    assert kinds["<s>"] == gguf.TokenType.CONTROL
+
+
+def test_merges_that_scores_can_not_order():
+    """Two ways to make one token, with another token between them."""
+    names = [*BYTE_NAMES, "a", "b", "c", "ab", "bc", "abc"]
+    pieces = {name: index for index, name in enumerate(names)}
+    control = {"</s>": len(pieces)}
+    merges = [("a", "b"), ("b", "c"), ("ab", "c"), ("a", "bc")]
+    good = SentencePieceTokenizer(pieces, merges, control)
+    assert metadata_of(good)["scores"][pieces["abc"]] == -2
+    merges = [("a", "b"), ("ab", "c"), ("b", "c"), ("a", "bc")]
+    with pytest.raises(UserError, match="here the ways to make one are apart"):
+        metadata_of(SentencePieceTokenizer(pieces, merges, control))
+
+
+def test_what_llama_cpp_does_otherwise_is_said():
+    said = []
+    metadata_of(sentencepiece("mistral", extras={}), said.append)
+    assert any("a space before every stretch" in line for line in said)
+    fewer = sentencepiece(extras={}).merges[:-1]
+    said.clear()
+    metadata_of(sentencepiece(merges=fewer, extras={}), said.append)
+    assert any("may join" in line for line in said)
+    said.clear()
+    metadata_of(BPETokenizer(TOKENIZER.merges, "qwen2", nfc=True), said.append)
+    assert said == ["(llama.cpp composes no characters (NFC), as this model does)"]
+    said.clear()
+    words = {"whole_words": True, "pattern": "mistral"}
+    metadata_of(BPETokenizer(TOKENIZER.merges, **words), said.append)
+    assert any("beyond ASCII" in line for line in said)
+
+
+def test_a_start_that_a_gguf_can_not_say():
+    with pytest.raises(UserError, match=r"a text begins with \['</s>'\]"):
+        metadata_of(sentencepiece(extras={"start": ("</s>",)}))

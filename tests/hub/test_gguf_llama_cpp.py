@@ -8,21 +8,25 @@ wheel: minutes of one core. By hand, for the runs of a demo:
 
 import json
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
 import torch
 
 from exported import QUESTIONS, TOKENS, demo_runs, written
+from folio.infer.generate import generate
+from folio.infer.sampling import Sampling
 from folio.model.config import ModelConfig, llama_like
 from folio.model.options import RopeScaling
-from folio.stages.exchange import export_run
+from folio.stages.exchange import export_run, import_model
 from folio.stages.use import load_run
 from folio.text import BPETokenizer
 from folio.text.bpe import PATTERNS
 from folio.text.sentencepiece_bpe import SentencePieceTokenizer
 from folio.text.tokenizer import Tokenizer
-from hub.test_gguf import MODELS, TEXT, TOKENIZER, config_of, random_model, write
+from hub.test_gguf import MODELS, TEXT, TOKENIZER, config_of, quiet, random_model, write
+from stages.test_exchange import KINDS, make_folder
 from text.awkward import fuzzed, library_files
 from text.foreign import FAMILIES
 
@@ -176,12 +180,8 @@ def test_every_model_of_a_demo_writes_the_same(name, runs, tmp_path):
         theirs = opened(path, length)
         special = name != "pretrain"
         assert theirs.tokenize(text.encode(), add_bos=True, special=special) == ids
-        found = []
-        for token in theirs.generate(ids, temp=0.0, repeat_penalty=1.0):
-            found.append(token)
-            if len(found) == TOKENS:
-                break
-        assert found == ours
+        found = islice(theirs.generate(ids, temp=0.0, repeat_penalty=1.0), TOKENS)
+        assert list(found) == ours
 
 
 def test_chat_by_the_template_in_the_file(runs, tmp_path):
@@ -203,3 +203,19 @@ def test_chat_by_the_template_in_the_file(runs, tmp_path):
         said = answer["choices"][0]["message"]["content"]
         assert said == tokenizer.decode(ours[: ours.index(end)])
         assert answer["choices"][0]["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_imported_models(kind, tmp_path):
+    """From Hugging Face's folder to llama.cpp: the same prompt, the same text."""
+    make_folder(kind, tmp_path / "hf")
+    run = import_model(tmp_path / "hf", tmp_path / "run", say=quiet).folder
+    path = export_run(run, tmp_path / "a.gguf", format="gguf", say=quiet)
+    model, tokenizer = load_run(run, "cpu")
+    ids = tokenizer.prompt_ids("def one two")
+    theirs = opened(path, 64)
+    assert theirs.tokenize(b"def one two") == ids
+    assert theirs.token_eos() == tokenizer.end_of_text
+    ours = list(generate(model, ids, 12, sampling=Sampling(0)))
+    found = islice(theirs.generate(ids, temp=0.0, repeat_penalty=1.0), 12)
+    assert list(found) == ours

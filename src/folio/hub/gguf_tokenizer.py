@@ -49,7 +49,7 @@ def tokenizer_metadata(
         case BPETokenizer():
             values = _bpe(tokenizer, say)
         case SentencePieceTokenizer():
-            values = _sentencepiece(tokenizer, say)
+            values = _sentencepiece(tokenizer, vocab_size, say)
         case _:
             raise UserError(
                 f"a tokenizer of kind {tokenizer.name!r} can't be written to a GGUF; "
@@ -80,7 +80,7 @@ def _bpe(tokenizer: BPETokenizer, say: Say) -> dict[str, Any]:
     if tokenizer.pattern == "mistral":
         say("(llama.cpp cuts words with letters beyond ASCII, or marks, another way)")
     if tokenizer.nfc:
-        say("(llama.cpp puts no text into Unicode's composed form, as this model does)")
+        say("(llama.cpp composes no characters (NFC), as this model does)")
     return {
         "model": "gpt2",
         "pre": NAMES[cut],
@@ -88,14 +88,16 @@ def _bpe(tokenizer: BPETokenizer, say: Say) -> dict[str, Any]:
     }
 
 
-def _sentencepiece(tokenizer: SentencePieceTokenizer, say: Say) -> dict[str, Any]:
+def _sentencepiece(
+    tokenizer: SentencePieceTokenizer, vocab_size: int, say: Say
+) -> dict[str, Any]:
     """Scores instead of merges: what has the higher one is merged first."""
-    scores = [-float(tokenizer.vocab_size)] * tokenizer.vocab_size
-    last = None
+    lowest, last = -float(vocab_size + len(tokenizer.merges)), None
+    scores = [lowest] * vocab_size
     for rank, (left, right) in enumerate(tokenizer.merges):
         whole = left + right
         index = tokenizer.pieces[whole]
-        if whole != last and scores[index] != -float(tokenizer.vocab_size):
+        if whole != last and scores[index] != lowest:
             raise UserError(
                 f"merge {rank}, {left!r} + {right!r}: llama.cpp knows the order of "
                 "tokens, not of merges, and here the ways to make one are apart"
