@@ -3,14 +3,17 @@
 from reliability import (
     disk,
     folders,
+    forged_turns,
     kills,
     locks,
+    neighbors,
     nonfinite,
     power,
     resume,
     retention,
     rot,
     shards,
+    text_streams,
 )
 
 MODULES = (
@@ -22,6 +25,9 @@ MODULES = (
     retention,
     nonfinite,
     shards,
+    text_streams,
+    forged_turns,
+    neighbors,
     folders,
     locks,
 )
