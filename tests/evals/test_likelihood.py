@@ -83,7 +83,12 @@ def test_a_long_context_loses_its_beginning():
     model = model_of(max_seq_len=16).double()
     long = Asked(list(range(40)), [3, 4])
     kept = Asked(long.context[-15:], long.continuation)  # 16 tokens are read
-    [found] = likelihoods(model, [long])
+    said = []
+    found, _ = likelihoods(model, [long, kept], say=said.append)
+    assert said == [
+        "1 of 2 texts to be scored lost their beginning: they are longer than the "
+        "context of 16 tokens"
+    ]
     assert found.logprob == pytest.approx(naive_likelihood(model, kept).logprob)
     shorter = Asked(long.context[-14:], long.continuation)
     assert abs(found.logprob - naive_likelihood(model, shorter).logprob) > 1e-4

@@ -9,7 +9,7 @@ the question (Brown et al. 2020, section 2.4). None is right for every task. The
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -22,6 +22,7 @@ from folio.evals.table import aligned
 from folio.model.decoder import Decoder
 from folio.text.tokenizer import Tokenizer
 
+Say = Callable[[str], None]
 RULES = ("sum", "character", "byte", "token", "unconditional", "blind")
 BASELINES = ("chance", "longest", "shortest")
 
@@ -83,12 +84,15 @@ Results = dict[str, dict[str, Accuracy]]  # {task, and "all": {rule or baseline:
 
 
 def measure_choices(
-    model: Decoder, tokenizer: Tokenizer, questions: Sequence[Question]
+    model: Decoder,
+    tokenizer: Tokenizer,
+    questions: Sequence[Question],
+    say: Say = print,
 ) -> Results:
     """Accuracies of the model and, beside them, of who never reads a question."""
     if not questions:
         raise UserError("no questions to answer: give some")
-    judged = weigh(model, tokenizer, questions)
+    judged = weigh(model, tokenizer, questions, say)
     hits: dict[str, dict[str, list[float]]] = {}
     for question, choices in zip(questions, judged, strict=True):
         scores = {rule: hit(question, choices, rule) for rule in RULES}
@@ -103,7 +107,10 @@ def measure_choices(
 
 
 def weigh(
-    model: Decoder, tokenizer: Tokenizer, questions: Sequence[Question]
+    model: Decoder,
+    tokenizer: Tokenizer,
+    questions: Sequence[Question],
+    say: Say = print,
 ) -> list[list[Choice]]:
     """Every choice of every question with its log-probs.
 
@@ -123,7 +130,7 @@ def weigh(
     ]
     alone = [("", continuation) for _, continuation in told]
     asked = {pair: encoded(*pair) for pair in (*told, *alone)}
-    found = likelihoods(model, list(asked.values()), pad_id(tokenizer))
+    found = likelihoods(model, list(asked.values()), pad_id(tokenizer), say=say)
     logprobs = dict(zip(asked, (one.logprob for one in found), strict=True))
     pairs = iter(zip(told, alone, strict=True))
     return [

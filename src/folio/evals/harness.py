@@ -36,10 +36,11 @@ class HarnessRun:
         *,
         most_new: int = 256,
         seed: int = 0,
+        say: Say = print,
     ):
         """most_new: tokens of a generated text, where a task doesn't say."""
         self.model, self.tokenizer = model, tokenizer
-        self.most_new, self.seed = most_new, seed
+        self.most_new, self.seed, self.say = most_new, seed, say
         self.max_length = model.config.max_seq_len
         roles = tokenizer.extras.roles
         begins = roles.get("bos_token", roles.get("eos_token", END_OF_TEXT))
@@ -60,7 +61,8 @@ class HarnessRun:
                     f"{self.tokenizer.decode(context)[-60:]!r}: nothing is left of it "
                     "to be measured; let it begin with a space"
                 )
-        return likelihoods(self.model, asked, pad_id(self.tokenizer))
+        pad = pad_id(self.tokenizer)
+        return likelihoods(self.model, asked, pad, say=self.say)
 
     def loglikelihood_rolling(self, texts: Sequence[Sequence[int]]) -> list[float]:
         """log p of whole texts, of any length, each token after all that fits in."""

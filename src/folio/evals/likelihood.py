@@ -21,6 +21,7 @@ from folio.model.heads import chunked_logprobs, token_logprobs
 from folio.objectives.logprobs import row_sums
 from folio.text.tokenizer import Tokenizer
 
+Say = Callable[[str], None]
 AT_ONCE = 1 << 14  # tokens of a batch, as it stands
 
 
@@ -77,15 +78,25 @@ def naive_likelihood(model: Decoder, asked: Asked) -> Likelihood:
 
 @torch.no_grad()
 def likelihoods(
-    model: Decoder, asked: Sequence[Asked], pad: int = 0, at_once: int = AT_ONCE
+    model: Decoder,
+    asked: Sequence[Asked],
+    pad: int = 0,
+    at_once: int = AT_ONCE,
+    say: Say = print,
 ) -> list[Likelihood]:
     """`naive_likelihood` of each, in their order, `at_once` tokens at a time.
 
-    A text longer than the context of the model loses its beginning; UserError if the
-    continuation alone is longer, or if what the model says isn't finite. The model is
-    left in the mode it was in.
+    A text longer than the context of the model loses its beginning, and `say` is told
+    how many do; UserError if the continuation alone is longer, or if what the model
+    says isn't finite. The model is left in the mode it was in.
     """
     limit = model.config.max_seq_len
+    too_long = sum(len(own) + len(then) > limit + 1 for own, then in asked)
+    if too_long:
+        say(
+            f"{too_long} of {len(asked)} texts to be scored lost their beginning: "
+            f"they are longer than the context of {limit} tokens"
+        )
     rows = [row_of(each, limit) for each in asked]
     found = [Likelihood(0.0, True)] * len(rows)
     was_training = model.training

@@ -33,7 +33,7 @@ def evaluate_choices(
     check_asked(data, tasks, count=count)
     questions = _questions(data, tasks, count, seed, say)
     model, tokenizer = load_run(folder, device)
-    found = measure_choices(model, tokenizer, questions)
+    found = measure_choices(model, tokenizer, questions, say)
     say(choices_table(found))
     options = options_of(data, tasks, count=count, seed=seed)
     write_findings(folder, "choices.json", options, {"tasks": found}, say)

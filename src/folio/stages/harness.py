@@ -42,7 +42,7 @@ def evaluate_harness(
     if count is not None and count < 1:
         raise UserError(f"count = {count}: must be at least 1")
     model, tokenizer = load_run(folder, device)
-    run = HarnessRun(model, tokenizer, most_new=max_new_tokens, seed=seed)
+    run = HarnessRun(model, tokenizer, most_new=max_new_tokens, seed=seed, say=say)
     results = _evaluate(as_harness_model(run), tasks, shots, count, seed)
     found = {task: _numbers(row) for task, row in results["results"].items()}
     say(harness_table(found))
