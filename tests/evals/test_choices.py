@@ -17,8 +17,10 @@ from folio.evals.choices import (
     measure_choices,
     weigh,
 )
+from folio.evals.likelihood import Asked, naive_likelihood
 from folio.evals.questions import Question, tales_questions
 from folio.text.byte import ByteTokenizer
+from folio.text.chat import ChatTemplate
 
 TOKENIZER = ByteTokenizer()
 SHAPE = {"vocab_size": TOKENIZER.vocab_size, "max_seq_len": 1024}
@@ -71,6 +73,25 @@ def test_a_space_that_moves_is_still_scored():
     for a, b in zip(one, other, strict=True):  # "... the" + " egg", "... the " + "egg"
         assert a.logprob == pytest.approx(b.logprob, abs=1e-9)
         assert a.tokens == b.tokens
+
+
+@torch.no_grad()
+def test_in_a_chat_the_whole_reply_counts_with_its_end():
+    model = model_of(**SHAPE).double()
+    question = Question("Q: who? A:", ("me", "you"), 0, end=".", prompt="Who?")
+    [choices] = weigh(model, TOKENIZER, [question], chat=True)
+    for text, choice in zip(question.choices, choices, strict=True):
+        said = [{"role": "user", "content": "Who?"}]
+        before, _ = ChatTemplate().render(said, TOKENIZER, True)
+        said.append({"role": "assistant", "content": text})
+        whole, _ = ChatTemplate().render(said, TOKENIZER)
+        assert TOKENIZER.decode(whole[len(before) :]) == f"{text}<|end|>"
+        wanted = naive_likelihood(model, Asked(before, whole[len(before) :])).logprob
+        assert choice.logprob == pytest.approx(wanted, abs=1e-5)
+        assert choice.tokens == len(text) + 1
+    [plain] = weigh(model, TOKENIZER, [question])
+    assert plain[0].tokens == len(" me.")
+    assert plain[0].score("character") == plain[0].logprob / len("me")
 
 
 def test_rules_may_choose_differently():

@@ -126,6 +126,7 @@ def test_tales_give_one_right_answer_among_four_and_no_place_away():
     for question in questions:
         assert len(set(question.choices)) == 4
         assert question.context.endswith("Answer:")
+        assert question.continuation(0) == f" {question.choices[0]}."
     places = Counter(q.answer for q in questions)
     assert min(places.values()) > 70  # of 100 expected, 3.5 standard deviations
 
@@ -134,7 +135,7 @@ def test_the_gold_answer_is_the_prompts():
     asked = {}
     for index in range(60):
         item = tales.instruction(1, "validation", index, tales.CORE)
-        asked[item.question] = asked.get(item.question, set()) | {f"{item.answer}."}
+        asked[item.question] = asked.get(item.question, set()) | {item.answer}
     questions = tales_questions(seed=1, count=20)
     for question in questions:
         words = question.context.split("Question: ")[1].removesuffix(" Answer:")

@@ -30,7 +30,8 @@ def test_tales_are_printed_returned_and_kept(run):
     assert found["day"]["sum"].count == 6
     assert "unconditional" in said[0]
     kept = json.loads((run / "choices.json").read_text())
-    assert kept["options"] == {"data": None, "tasks": ["day"], "count": 6, "seed": 0}
+    options = {"data": None, "tasks": ["day"], "chat": False, "count": 6, "seed": 0}
+    assert kept["options"] == options
     assert kept["tasks"]["day"]["sum"]["mean"] == found["day"]["sum"].mean
 
 
@@ -42,6 +43,15 @@ def test_a_file_is_asked_as_far_as_told(run, tmp_path):
     found = evaluate_choices(run, path, count=3, device="cpu", say=said.append)
     assert found["all"]["sum"].count == 3
     assert said[0] == f"{path}: the first 3 of 5 records"
+
+
+def test_a_chat_is_asked_otherwise(run):
+    options = {"count": 6, "device": "cpu", "say": lambda text: None}
+    plain, chat = (
+        evaluate_choices(run, chat=chat, **options) for chat in (False, True)
+    )
+    assert chat["all"]["chance"] == plain["all"]["chance"]
+    assert json.loads((run / "choices.json").read_text())["options"]["chat"] is True
 
 
 def test_what_cannot_be_asked(run, tmp_path):

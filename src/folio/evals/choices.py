@@ -16,7 +16,7 @@ from statistics import fmean
 from folio.config import UserError
 from folio.data.rows import pad_id
 from folio.evals.answers import ALL
-from folio.evals.likelihood import Asked, document_start, likelihoods, split_text
+from folio.evals.likelihood import as_chat, as_document, likelihoods
 from folio.evals.questions import Question
 from folio.evals.table import aligned
 from folio.model.decoder import Decoder
@@ -55,7 +55,7 @@ class Choice:
     text: str
     tokens: int
     logprob: float
-    alone: float  # the log-prob of the same text at the start of a document
+    alone: float  # the log-prob of the same text after no question
 
     def score(self, rule: str) -> float:
         """What the choice is worth by one of RULES; the highest is chosen.
@@ -87,12 +87,16 @@ def measure_choices(
     model: Decoder,
     tokenizer: Tokenizer,
     questions: Sequence[Question],
+    chat: bool = False,
     say: Say = print,
 ) -> Results:
-    """Accuracies of the model and, beside them, of who never reads a question."""
+    """Accuracies of the model and, beside them, of who never reads a question.
+
+    chat: questions are put as a user would, and choices are a whole reply.
+    """
     if not questions:
         raise UserError("no questions to answer: give some")
-    judged = weigh(model, tokenizer, questions, say)
+    judged = weigh(model, tokenizer, questions, chat, say)
     hits: dict[str, dict[str, list[float]]] = {}
     for question, choices in zip(questions, judged, strict=True):
         scores = {rule: hit(question, choices, rule) for rule in RULES}
@@ -110,25 +114,22 @@ def weigh(
     model: Decoder,
     tokenizer: Tokenizer,
     questions: Sequence[Question],
+    chat: bool = False,
     say: Say = print,
 ) -> list[list[Choice]]:
     """Every choice of every question with its log-probs.
 
-    Questions begin as documents do in training. What a context repeats is read once,
-    and so is a choice that several questions have.
+    What a context repeats is read once, and so is a choice that several questions have.
     """
-    start = document_start(tokenizer)
-
-    def encoded(context: str, continuation: str) -> Asked:
-        ids = split_text(context, continuation, tokenizer.encode)
-        return Asked(start + ids.context, ids.continuation)
-
+    encoded = (as_chat if chat else as_document)(tokenizer)
     told = [
-        (question.context, question.continuation(choice))
+        (question.prompt or question.context, text)
+        if chat
+        else (question.context, question.continuation(choice))
         for question in questions
-        for choice in range(len(question.choices))
+        for choice, text in enumerate(question.choices)
     ]
-    alone = [("", continuation) for _, continuation in told]
+    alone = [("", said) for _, said in told]
     asked = {pair: encoded(*pair) for pair in (*told, *alone)}
     found = likelihoods(model, list(asked.values()), pad_id(tokenizer), say=say)
     logprobs = dict(zip(asked, (one.logprob for one in found), strict=True))

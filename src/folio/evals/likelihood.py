@@ -15,7 +15,7 @@ from torch import Tensor
 
 from folio.config import UserError
 from folio.data.layout import respond
-from folio.data.rows import Row, padded
+from folio.data.rows import Row, encode, padded
 from folio.model.decoder import Decoder, Output
 from folio.model.heads import chunked_logprobs, token_logprobs
 from folio.objectives.logprobs import row_sums
@@ -45,7 +45,7 @@ def document_start(tokenizer: Tokenizer) -> list[int]:
 
 
 def split_text(
-    context: str, continuation: str, encode: Callable[[str], list[int]]
+    context: str, continuation: str, to_ids: Callable[[str], list[int]]
 ) -> Asked:
     """Both as ids, encoded as the one text that they are.
 
@@ -53,16 +53,42 @@ def split_text(
     have learned words with the space before them. A token across the border belongs to
     the continuation: the model must say all of it.
 
-    >>> def encode(text): return [len(word) for word in text.split("_")]
-    >>> split_text("a_bb_c", "c_d", encode)
+    >>> def to_ids(text): return [len(word) for word in text.split("_")]
+    >>> split_text("a_bb_c", "c_d", to_ids)
     Asked(context=[1, 2], continuation=[2, 1])
     """
-    bare = context.rstrip()
-    whole, before = encode(context + continuation), encode(bare)
+    return split_ids(to_ids(context.rstrip()), to_ids(context + continuation))
+
+
+def split_ids(before: Sequence[int], whole: Sequence[int]) -> Asked:
+    """A text where another, which begins like it, ends or goes on otherwise."""
     shared = 0
     while shared < min(len(before), len(whole) - 1) and before[shared] == whole[shared]:
         shared += 1
-    return Asked(whole[:shared], whole[shared:])
+    return Asked(list(whole[:shared]), list(whole[shared:]))
+
+
+def as_document(tokenizer: Tokenizer) -> Callable[[str, str], Asked]:
+    """(context, continuation) -> ids, as texts are read in pretraining."""
+    start = document_start(tokenizer)
+
+    def asked(context: str, continuation: str) -> Asked:
+        ids = split_text(context, continuation, tokenizer.encode)
+        return Asked(start + ids.context, ids.continuation)
+
+    return asked
+
+
+def as_chat(tokenizer: Tokenizer) -> Callable[[str, str], Asked]:
+    """(question, answer) -> ids, as in a conversation; the end of turn is said, too."""
+
+    def asked(question: str, answer: str) -> Asked:
+        user = {"role": "user", "content": question}
+        before, _ = encode([user], tokenizer, add_generation_prompt=True)
+        reply = {"role": "assistant", "content": answer}
+        return split_ids(before, encode([user, reply], tokenizer)[0])
+
+    return asked
 
 
 @torch.no_grad()

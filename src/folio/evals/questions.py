@@ -33,19 +33,25 @@ WRONG = 3  # beside the right one, in questions about tales
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked, what might be said, and which of it (from 0) is right."""
+    """What is asked, what might be said, and which of it (from 0) is right.
+
+    `end` follows each choice in a text. `prompt` is what to ask whoever chats, if that
+    is not the context.
+    """
 
     context: str
     choices: tuple[str, ...]
     answer: int
     task: str = ALL
     where: str = ""
+    end: str = ""
+    prompt: str = ""
 
     def continuation(self, choice: int) -> str:
         """A choice as it follows the context: a space apart, unless one has some."""
         text = self.choices[choice]
         apart = not self.context or self.context[-1].isspace() or text[0].isspace()
-        return text if apart else f" {text}"
+        return f"{text}{self.end}" if apart else f" {text}{self.end}"
 
 
 # -------------------------------------------------------------------------- tales
@@ -76,9 +82,11 @@ def tales_questions(
         found.append(
             Question(
                 f"{before}Question: {item.question} Answer:",
-                tuple(f"{choice}." for choice in choices),
+                tuple(choices),
                 choices.index(item.answer),
                 item.task,
+                end=".",
+                prompt=item.prompt,
             )
         )
     return found

@@ -20,6 +20,7 @@ def evaluate_choices(
     data: str | Path | None = None,
     *,
     tasks: Sequence[str] = (),
+    chat: bool = False,
     count: int = 500,
     seed: int = 0,
     device: str = "auto",
@@ -27,15 +28,16 @@ def evaluate_choices(
 ) -> Results:
     """How often a run expects the right one of several answers; kept in choices.json.
 
-    `count` questions of a file, or of `tasks` of the embedded world's validation part.
+    `count` questions of a file, or of `tasks` of the embedded world's validation part,
+    put as documents do or, with `chat`, as users do.
     Returns accuracies with standard errors for each task.
     """
     check_asked(data, tasks, count=count)
     questions = _questions(data, tasks, count, seed, say)
     model, tokenizer = load_run(folder, device)
-    found = measure_choices(model, tokenizer, questions, say)
+    found = measure_choices(model, tokenizer, questions, chat, say)
     say(choices_table(found))
-    options = options_of(data, tasks, count=count, seed=seed)
+    options = options_of(data, tasks, chat=chat, count=count, seed=seed)
     write_findings(folder, "choices.json", options, {"tasks": found}, say)
     return found
 
