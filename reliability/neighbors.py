@@ -47,9 +47,9 @@ def grammars() -> Grammars:
     return Grammars(TOKENIZER, TOKENIZER.end_of_text)
 
 
-def any_request(chance: random.Random) -> Request:
+def any_request(chance: random.Random, longest: int = 30) -> Request:
     """As the engine's tests draw them, half of them steered."""
-    request = random_request(chance)
+    request = random_request(chance, longest)
     if chance.random() < 0.3:
         request = replace(request, stop=(chr(chance.randrange(32, 127)), "ab"))
     if chance.random() < 0.5:

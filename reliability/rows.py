@@ -2,6 +2,7 @@
 
 from reliability import (
     disk,
+    faults,
     folders,
     forged_turns,
     kills,
@@ -27,6 +28,7 @@ MODULES = (
     shards,
     text_streams,
     forged_turns,
+    faults,
     neighbors,
     folders,
     locks,
