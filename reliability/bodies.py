@@ -155,7 +155,7 @@ def raw_body(chance: random.Random, path: str) -> bytes:
             for _ in range(chance.choice((1, 1, 3, 20))):
                 data[chance.randrange(len(data))] = chance.randrange(256)
         case 4:
-            data += data
+            data *= 2
         case 5:
             kind = chance.choice(["utf-16", "utf-32", "utf-8-sig", "utf-7"])
             return data.decode().encode(kind)
@@ -201,10 +201,8 @@ class Caller:
         await self.app(scope, receive, send)
         return status[0], b"".join(found)
 
-    async def problem(
-        self, path: str, data: bytes, piece: int
-    ) -> tuple[str | None, int]:
-        """What is wrong with the answer to this, and its status."""
+    async def check(self, path: str, data: bytes, piece: int) -> tuple[Any, int]:
+        """What is wrong with the answer to this, or None; and its status."""
         start, status = time.perf_counter(), 0
         try:
             status, found = await self.ask(path, data, piece)
@@ -264,7 +262,7 @@ async def _work(seed: int, trials: int, kind: str, worker: Worker, app: Any) -> 
         data = [make(*pair) for pair in zip(chances, paths, strict=True)]
         asked = zip(paths, data, strict=True)
         found = await asyncio.gather(
-            *(caller.problem(path, body, 700) for path, body in asked)
+            *(caller.check(path, body, 700) for path, body in asked)
         )
         for number, (wrong, status) in enumerate(found):
             where = f"{kind}, seed {seed}, trial {first + number}, {paths[number]}"

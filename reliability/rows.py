@@ -1,6 +1,7 @@
 """All rows by name, in the order of the specification."""
 
 from reliability import (
+    bodies,
     disk,
     faults,
     folders,
@@ -14,6 +15,7 @@ from reliability import (
     retention,
     rot,
     shards,
+    shutdowns,
     text_streams,
 )
 
@@ -28,8 +30,10 @@ MODULES = (
     shards,
     text_streams,
     forged_turns,
+    bodies,
     faults,
     neighbors,
+    shutdowns,
     folders,
     locks,
 )
