@@ -101,7 +101,8 @@ class HarnessRun:
         if not 0 < new < self.max_length:
             raise UserError(
                 f"max_gen_toks = {new}: must lie in 1..{self.max_length - 1}, for the "
-                f"model reads {self.max_length} tokens, the prompt among them"
+                f"model reads {self.max_length} tokens, the prompt among them; where a "
+                "task doesn't say how many, --max-new-tokens does"
             )
         return new
 
