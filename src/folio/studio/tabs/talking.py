@@ -87,7 +87,8 @@ class ChatView:
             return notice(f"No pairs are kept yet. They will go to {path}.", "plain")
         words = "1 pair is kept" if count == 1 else f"{count:,} pairs are kept"
         said = f"{words}. When there are some dozens, a run can learn from them:"
-        command = f"folio dpo recipes/tiny/dpo.toml --parent RUN --data.path {path}"
+        flags = f"  --parent RUN \\\n  --data.path {path}"
+        command = f"folio dpo recipes/tiny/dpo.toml \\\n{flags}"
         lines = tag("pre", command, class_="command")
         return join([tag("p", said, class_="quiet"), lines])
 
