@@ -41,15 +41,25 @@ class ApiError(Exception):
 
     def body(self) -> dict[str, Any]:
         """The object that tells of it."""
-        message = self.message
+        message = printable(self.message)
         if len(message) > LONGEST:
             message = message[:LONGEST] + " …"
-        error = {"message": message, "type": self.kind}
-        return {"error": error | {"param": self.param, "code": self.code}}
+        param = self.param and printable(self.param)
+        error = {"message": message, "type": self.kind, "param": param}
+        return {"error": error | {"code": self.code}}
 
     def response(self) -> Response:
         """The answer that carries it."""
         return Json(self.body(), self.status, self.headers)
+
+
+def printable(text: str) -> str:
+    """What would move a cursor, or isn't to be seen, by its name.
+
+    >>> printable("é\\x1b[2K")
+    'é\\\\x1b[2K'
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def in_one_line(text: object) -> str:
