@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -53,6 +54,8 @@ def _text(path: Path) -> str:
 
 def import_gradio():
     """Gradio, or one line that says how to get it."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before Gradio looks
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     try:
         import gradio
     except ImportError:

@@ -67,18 +67,26 @@ class Loaded:
         The kept model is among them, at the step it is from. A snapshot that is being
         removed, or holds updates of another run's weights, is left out.
         """
-        found = {}
-        for path in snapshot_paths(Run(self.folder).snapshots)[-MOST_SNAPSHOTS:]:
-            try:
-                state = read_snapshot(path)
-                other = Decoder(self.model.config)
-                load_tensors(other, dict(state.model))
-            except (UserError, OSError):
-                continue
-            found[state.state["learner"]["step"]] = attention_patterns(other, ids)
-        step = kept_step(self.folder)
-        found[step] = self.compute(lambda: attention_patterns(self.model, ids).cpu())
-        return dict(sorted(found.items()))
+        paths = snapshot_paths(Run(self.folder).snapshots)[-MOST_SNAPSHOTS:]
+
+        def job() -> dict[int, torch.Tensor]:
+            found = dict(filter(None, (self._at_snapshot(p, ids) for p in paths)))
+            patterns = attention_patterns(self.model, ids).cpu()
+            return dict(sorted((found | {kept_step(self.folder): patterns}).items()))
+
+        return self.compute(job)
+
+    def _at_snapshot(
+        self, path: Path, ids: Sequence[int]
+    ) -> tuple[int, torch.Tensor] | None:
+        """(step, patterns) by one snapshot, or None if it can't be read."""
+        model = Decoder(self.model.config)
+        try:
+            snapshot = read_snapshot(path)
+            load_tensors(model, dict(snapshot.model))
+        except (UserError, OSError):
+            return None
+        return snapshot.state["learner"]["step"], attention_patterns(model, ids)
 
     def close(self) -> None:
         self.worker.close()

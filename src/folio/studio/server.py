@@ -7,12 +7,9 @@ none.
 
 from __future__ import annotations
 
-import os
+import contextlib
 import re
 import socket
-
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before Gradio looks
-os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 import gradio as gr
 import uvicorn
@@ -140,4 +137,7 @@ def serve(blocks: gr.Blocks, ours: socket.socket, host: str) -> None:
     )
     shown = f"[{host}]" if ":" in host else host
     print(f"the studio is open at http://{shown}:{port}   (Ctrl-C closes it)")
-    uvicorn.Server(config).run(sockets=[ours])
+    if host not in LOCAL:
+        print("note: whoever reaches this address can use the runs, and train others")
+    with contextlib.suppress(KeyboardInterrupt):  # the usual way to close it
+        uvicorn.Server(config).run(sockets=[ours])
