@@ -1,4 +1,4 @@
-"""What the tests of the server share: a real one on a port, with small random models."""
+"""What tests of the server share: a real one on a port, with small random models."""
 
 import asyncio
 import contextlib

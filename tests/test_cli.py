@@ -377,6 +377,13 @@ def tuned(parent, tmp_path, monkeypatch):
         (["distill", "recipe.toml", "--parent", "parent"], "teacher: name the run"),
         (["eval", "parent", "sanity"], "only a reward model has scores"),
         (["eval", "parent", "answer"], "did you mean 'answers'"),
+        (["eval", "parent", "--best-of", "2"], "perplexity` has no use for it"),
+        (
+            ["eval", "parent", "choices", "--url", "x"],
+            "--url: `folio eval",
+        ),
+        (["eval", "parent", "judge"], "needs --model"),
+        (["eval", "parent", "harness"], "needs --tasks"),
         (["samples", "nowhere"], "nowhere"),
     ],
 )

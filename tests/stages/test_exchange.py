@@ -21,7 +21,7 @@ from folio.model.quantize import quantize
 from folio.model.scorer import Scorer
 from folio.model.store import save_model
 from folio.stages.exchange import export_run, import_model
-from folio.stages.use import evaluate_run, load_run
+from folio.stages.use import evaluate_perplexity, load_run
 from folio.text import (
     BPETokenizer,
     ByteTokenizer,
@@ -204,10 +204,10 @@ def test_using_an_imported_run(tmp_path, capsys):
     assert text == "".join(map(decoder.push, ids)) + decoder.flush()
     assert list(generate_text(model, tokenizer, "", 3, sampling=GREEDY))  # from <s> on
     (tmp_path / "text.txt").write_text("one two three " * 30)
-    evaluate_run(run.folder, "perplexity", str(tmp_path / "text.txt"), "cpu")
+    evaluate_perplexity(run.folder, str(tmp_path / "text.txt"), device="cpu")
     assert "bits_per_byte" in capsys.readouterr().out
     with pytest.raises(UserError, match="give one with --path"):
-        evaluate_run(run.folder, "perplexity", None, "cpu")
+        evaluate_perplexity(run.folder, device="cpu")
 
 
 # our own models

@@ -14,7 +14,7 @@ from folio.runtime import git_commit, machine
 from folio.stages.parent import fingerprint
 from folio.stages.pretrain import pretrain
 from folio.stages.quantize import quantize_run
-from folio.stages.use import encode_file, evaluate_run, load_run
+from folio.stages.use import encode_file, evaluate_perplexity, load_run
 from folio.training.run import Run
 from helpers import tale, tiny_recipe
 
@@ -64,7 +64,7 @@ def test_a_run_is_made_smaller_and_measured(run, tmp_path, bits, group, capsys):
     found = [f"{before['val_loss']:.4f}", "->", f"{after['val_loss']:.4f}"]
     assert said[1].split() == ["val_loss", *found, f"({change:+.4f})"]
     assert said[-1].split() == ["same", "first", "guess", f"{same:.2%}"]
-    evaluate_run(out, "perplexity", None, "cpu")  # finds the parent's text
+    evaluate_perplexity(out, device="cpu")  # finds the parent's text
     assert f"{after['val_loss']:.4f}" in capsys.readouterr().out
 
 

@@ -24,7 +24,7 @@ from folio.stages.recipe import (
 from folio.stages.use import (
     compare_runs,
     encode_file,
-    evaluate_run,
+    evaluate_perplexity,
     load_run,
     write_on,
 )
@@ -123,7 +123,7 @@ def test_bad_requests_are_one_line(run, changes, words):
 
 
 def test_eval_measures_what_training_measured(run, capsys):
-    evaluate_run(run, "perplexity", None, "cpu")
+    evaluate_perplexity(run, device="cpu")
     lines = capsys.readouterr().out.splitlines()
     printed = {line.split()[0]: float(line.split()[1]) for line in lines[1:]}
     results = json.loads((run / "run.json").read_text())["results"]
@@ -137,7 +137,7 @@ def test_eval_measures_what_training_measured(run, capsys):
 def test_eval_of_another_text(run, tmp_path, capsys):
     path = tmp_path / "other.txt"
     path.write_text("2 times 3 is 6.\n" * 20)
-    evaluate_run(run, "perplexity", str(path), "cpu")
+    evaluate_perplexity(run, str(path), device="cpu")
     printed = capsys.readouterr().out
     model, tokenizer = load_run(run, "cpu")
     wanted = perplexity(model, encode_file(str(path), tokenizer), 16)
@@ -153,13 +153,11 @@ def test_a_text_is_encoded_with_its_ends_and_its_bytes(tmp_path):
     assert (tokens.documents, tokens.text_bytes) == (1, 3)
 
 
-def test_unknown_tasks_and_folders_are_named(run, tmp_path):
-    with pytest.raises(UserError, match=r"'perplexty'; did you mean 'perplexity'"):
-        evaluate_run(run, "perplexty", None, "cpu")
+def test_a_folder_without_a_run_is_named(run, tmp_path):
     with pytest.raises(UserError, match="nowhere holds no run"):
         load_run(tmp_path / "nowhere", "cpu")
     with pytest.raises(UserError, match=r"missing\.txt"):
-        evaluate_run(run, "perplexity", str(tmp_path / "missing.txt"), "cpu")
+        evaluate_perplexity(run, str(tmp_path / "missing.txt"), device="cpu")
 
 
 def test_a_tokenizer_larger_than_the_model_is_refused(run, tmp_path):
@@ -179,7 +177,7 @@ def test_using_a_run_changes_nothing_in_it(run, capsys):
 
     before = content()
     write_on(asked(run))
-    evaluate_run(run, "perplexity", None, "cpu")
+    evaluate_perplexity(run, device="cpu")
     assert content() == before
 
 

@@ -19,7 +19,7 @@ def add_exchange(verbs: Verbs) -> None:
     add_run(send)
     send.add_argument("target", type=Path, help="a folder; of gguf, a file")
     send.add_argument("--format", default="hf", help="hf, gguf or space")
-    send.add_argument("--dtype", help="(default: as it was imported, else float32)")
+    send.add_argument("--dtype", help="(as it was imported, else float32)")
     text = "round a run's weights to 8 or 4 bits"
     shrink = add_verb(verbs, "quantize", text, _quantize)
     add_run(shrink)

@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import argparse
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
 
 from folio.cli.parser import Verbs, add_run, add_verb, given
+from folio.config import UserError, nearest
+
+TASKS = {  # of `folio eval`: the function in stages/ that measures it
+    "perplexity": "use.evaluate_perplexity",
+    "answers": "evaluate.evaluate_answers",
+    "choices": "choices.evaluate_choices",
+    "harness": "harness.evaluate_harness",
+    "judge": "judge.evaluate_judge",
+    "preference": "evaluate.evaluate_preference",
+    "sanity": "evaluate.evaluate_sanity",
+}
+NO_FLAGS = ("verb", "run", "task", "do", "overrides")
 
 
 def add_judging(verbs: Verbs) -> None:
@@ -25,49 +39,56 @@ def add_judging(verbs: Verbs) -> None:
 
 
 def _add_eval(verbs: Verbs) -> None:
-    text = "measure a run on held-out text, prompts or preferences"
+    text = "measure a run: on held-out text, prompts, choices, preferences"
     evaluate = add_verb(verbs, "eval", text, _evaluate)
     add_run(evaluate)
     evaluate.add_argument(
-        "task",
-        nargs="?",
-        default="perplexity",
-        help="perplexity, answers; of a reward model preference or sanity",
+        "task", nargs="?", default="perplexity", help=", ".join(TASKS)
     )
-    evaluate.add_argument("--path", help="a file instead of the run's own or embedded")
-    evaluate.add_argument(
-        "--tasks", nargs="+", default=(), help="of the embedded world"
-    )
-    evaluate.add_argument("--count", type=int, default=500, help="prompts or pairs")
-    evaluate.add_argument("--samples", type=int, help="answers to each prompt")
-    evaluate.add_argument("--temperature", type=float, default=1.0)
-    evaluate.add_argument("--max-new-tokens", type=int, default=48)
-    evaluate.add_argument("--judge", type=Path, help="a reward model, for --best-of")
-    evaluate.add_argument("--best-of", type=int, default=1, help="answers to choose of")
-    evaluate.add_argument("--policy", type=Path, help="whose answers sanity scores")
-    evaluate.add_argument("--training", help="pairs that a baseline may learn from")
-    evaluate.add_argument("--seed", type=int, default=0)
-    evaluate.add_argument("--device", default="auto")
+    add = evaluate.add_argument
+    add("--path", dest="data", help="a file instead of the run's own or embedded")
+    add("--tasks", nargs="+", help="of the embedded world; of harness: its own")
+    add("--count", type=int, help="prompts, questions or pairs")
+    add("--samples", type=int, help="answers to each prompt")
+    add("--temperature", type=float)
+    add("--max-new-tokens", type=int)
+    add("--seed", type=int)
+    add("--device")
+    add("--chat", action="store_true", default=None, help="choices: as a user asks")
+    add("--shots", type=int, help="harness: examples before each question")
+    add("--best-of", type=int, help="answers: of which a judge takes the best")
+    add("--judge", type=Path, help="answers: the reward model that takes it")
+    add("--policy", type=Path, help="sanity: whose answers are scored")
+    add("--training", help="sanity, preference: pairs that a baseline may learn from")
+    add("--model", help="judge: the name of the model that judges")
+    add("--url", help="judge: the server it is on (or FOLIO_JUDGE_URL)")
+    add("--against", type=Path, help="judge: the run to compare with")
+    add("--template", type=Path, help="judge: what it is asked, with {question}")
+    add("--at-once", type=int, help="judge: requests under way")
+    add("--timeout", type=float, help="judge: seconds for one verdict")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    """What `folio eval` is to measure, with the flags that the task knows."""
-    from folio.stages import evaluate
-    from folio.stages.use import evaluate_run
+    """Call what measures the task, with the flags that were given.
 
-    if options.task not in ("answers", "preference", "sanity"):
-        evaluate_run(options.run, options.task, options.path, options.device)
-        return
-    names = ["tasks", "count", "seed", "device"]
-    if options.task == "answers":
-        names += ["samples", "temperature", "max_new_tokens", "judge", "best_of"]
-    else:
-        names += ["training"]
-    if options.task == "sanity":
-        names += ["samples", "temperature", "max_new_tokens", "policy"]
-    flags = {n: v for n, v in given(options, names).items() if v is not None}
-    function = getattr(evaluate, f"evaluate_{options.task}")
-    function(options.run, data=options.path, **flags)
+    A flag is a parameter of that function; one that it doesn't have is a mistake.
+    """
+    task = options.task
+    if task not in TASKS:
+        raise UserError(f"unknown task {task!r}{nearest(task, list(TASKS))}")
+    module, name = TASKS[task].split(".")
+    function = getattr(import_module(f"folio.stages.{module}"), name)
+    known = signature(function).parameters
+    flags = {n: value for n, value in vars(options).items() if value is not None}
+    flags = {n: value for n, value in flags.items() if n not in NO_FLAGS}
+    for flag in flags:
+        if flag not in known:
+            dashed = "path" if flag == "data" else flag.replace("_", "-")
+            raise UserError(f"--{dashed}: `folio eval RUN {task}` has no use for it")
+    for needed, parameter in known.items():
+        if parameter.default is parameter.empty and needed not in (*flags, "folder"):
+            raise UserError(f"`folio eval RUN {task}` needs --{needed}")
+    function(options.run, **flags)
 
 
 def _compare(options: argparse.Namespace) -> None:

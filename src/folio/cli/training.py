@@ -22,10 +22,11 @@ STAGES = {  # verb: what it does, where its recipe and its function are
     "grpo": ("improve a model by GRPO", "tuning.GRPORecipe", "rl"),
     "distill": ("learn from a larger run", "tuning.DistillRecipe", "distill"),
 }
-RECIPE_VERBS = ("tokenizer", "show", "plan", "profile", *STAGES)
+RECIPE_VERBS = ("tokenizer", "prepare", "show", "plan", "profile", *STAGES)
 # any other flag of a verb with a recipe is one of its fields
 OWN_FLAGS = ("--run", "--resume", "--out", "--stage", "--help", "--steps", "--devices")
 OWN_FLAGS += ("--memory", "--tflops", "--mfu", "--bandwidth", "--price", "--tokens")
+OWN_FLAGS += ("--parts", "--part", "--merge")
 
 
 def add_training(verbs: Verbs) -> None:
@@ -34,6 +35,15 @@ def add_training(verbs: Verbs) -> None:
         verbs, "tokenizer", "learn the tokenizer that a recipe describes", _tokenizer
     )
     tokenizer.add_argument("--out", type=Path, default=Path("tokenizer.json"))
+    prepare = _add_recipe_verb(
+        verbs,
+        "prepare",
+        "write a recipe's token files in parts, by many processes",
+        _prepare,
+    )
+    prepare.add_argument("--parts", type=int, required=True, help="how many in all")
+    prepare.add_argument("--part", type=int, help="the one to write, from 0 on")
+    prepare.add_argument("--merge", action="store_true", help="all parts are there")
     for name, (text, *_) in STAGES.items():
         stage = _add_recipe_verb(verbs, name, text, _train)
         stage.add_argument("--run", type=Path, help="its folder (default: runs/NAME)")
@@ -138,6 +148,13 @@ def _tokenizer(options: argparse.Namespace) -> None:
     from folio.stages.tokenizer import learn_tokenizer
 
     learn_tokenizer(_recipe(options, "pretrain"), options.out)
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    from folio.stages.prepare import prepare_in_parts
+
+    recipe = _recipe(options, "pretrain")
+    prepare_in_parts(recipe, **given(options, ("parts", "part", "merge")))
 
 
 def _show(options: argparse.Namespace) -> None:

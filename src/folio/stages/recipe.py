@@ -26,7 +26,7 @@ class DataRecipe:
     """The text: a named corpus, or your own file, folder or glob."""
 
     corpus: str = "tales"  # tales, shakespeare or python
-    path: str | None = None  # wins over corpus
+    path: str | None = None  # wins over corpus; or hf:OWNER/NAME?revision=COMMIT
     megabytes: float = 8.0  # how much of a generated corpus
     separator: str | None = None  # what stands between a text file's documents
     field: str = "text"  # of JSON lines and Parquet

@@ -22,7 +22,7 @@ from folio.stages.recipe import StageRecipe
 class RecordsRecipe:
     """A file of records, split by their prompts; or none: the embedded world."""
 
-    path: str | None = None  # .jsonl, .json or .parquet; none: the embedded world
+    path: str | None = None  # .jsonl .json .parquet, hf:NAME; none: embedded world
     split: tuple[float, ...] = (0.85, 0.1, 0.05)  # of a file: training, held out, test
     tasks: tuple[str, ...] = CORE  # of the embedded world
 

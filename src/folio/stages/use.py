@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from folio.config import UserError, build, nearest, read_toml
+from folio.config import UserError, build, read_toml
 from folio.data.corpora import open_corpus
 from folio.data.shards import open_shards
 from folio.data.tokens import Tokens
@@ -112,11 +112,10 @@ def make_draft(options: argparse.Namespace, tokenizer: Tokenizer) -> Draft | Non
     return DraftModel(model)
 
 
-def evaluate_run(folder: Path, task: str, path: str | None, device: str) -> None:
+def evaluate_perplexity(
+    folder: Path, data: str | None = None, *, device: str = "auto"
+) -> None:
     """`folio eval`: measure a run's model, on its own held-out text or on another."""
-    if task != "perplexity":
-        known = ["perplexity", "answers", "preference", "sanity"]
-        raise UserError(f"unknown task {task!r}{nearest(task, known)}")
     model, tokenizer = load_run(folder, device)
     run = Run(folder)
     length, batch = min(model.config.max_seq_len, 1024), TrainRecipe.eval_batch
@@ -124,8 +123,8 @@ def evaluate_run(folder: Path, task: str, path: str | None, device: str) -> None
     if run.recipe.is_file():
         recipe = build(PretrainRecipe, read_toml(run.recipe))
         length, batch = recipe.length, recipe.train.eval_batch
-    if path is not None:
-        tokens = encode_file(path, tokenizer)
+    if data is not None:
+        tokens = encode_file(data, tokenizer)
     elif recipe is not None:
         tokens = open_shards(shard_folder(recipe, run), "validation", tokenizer)
     else:
@@ -133,7 +132,7 @@ def evaluate_run(folder: Path, task: str, path: str | None, device: str) -> None
     start = time.perf_counter()
     metrics = perplexity(model, tokens, length, batch)
     seconds = time.perf_counter() - start
-    print(f"{len(tokens):,} tokens of {path or 'held-out text'} in {seconds:.1f} s")
+    print(f"{len(tokens):,} tokens of {data or 'held-out text'} in {seconds:.1f} s")
     for name, value in metrics.items():
         print(f"{name:20} {value:.4f}")
 
