@@ -1,0 +1,74 @@
+"""What the book cites: a table per work in references.toml, all of it complete."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from folio.config import UserError
+
+NAME = "references.toml"
+NEEDED = ("authors", "title", "year", "venue")
+
+
+@dataclass(frozen=True)
+class Work:
+    """A paper, a book or a page. One of `arxiv`, `doi`, `url` says where it is."""
+
+    key: str
+    authors: tuple[str, ...]  # "Family, Given"
+    title: str
+    year: int
+    venue: str
+    arxiv: str = ""
+    doi: str = ""
+    url: str = ""
+
+    @property
+    def link(self) -> str:
+        if self.arxiv:
+            return f"https://arxiv.org/abs/{self.arxiv}"
+        return f"https://doi.org/{self.doi}" if self.doi else self.url
+
+    @property
+    def short(self) -> str:
+        """How the text names it: "Vaswani et al. 2017"."""
+        families = [name.split(",")[0] for name in self.authors]
+        if len(families) > 2:
+            return f"{families[0]} et al. {self.year}"
+        return f"{' and '.join(families)} {self.year}"
+
+    @property
+    def people(self) -> str:
+        """All authors, each with the given name first."""
+        names = [" ".join(reversed(name.split(", "))) for name in self.authors]
+        if len(names) > 6:
+            return ", ".join([*names[:6], "and others"])
+        if len(names) < 3:
+            return " and ".join(names)
+        return ", ".join(names[:-1]) + ", and " + names[-1]
+
+
+def read(source: Path) -> dict[str, Work]:
+    """All works by key; no file is an empty list."""
+    path = source / NAME
+    if not path.is_file():
+        return {}
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path}: {error}") from None
+    return {key: _work(key, table, path) for key, table in tables.items()}
+
+
+def _work(key: str, table: dict, path: Path) -> Work:
+    lacking = [name for name in NEEDED if not table.get(name)]
+    if not any(table.get(name) for name in ("arxiv", "doi", "url")):
+        lacking.append("arxiv, doi or url")
+    if lacking:
+        raise UserError(f"{path}: [{key}] lacks {', '.join(lacking)}")
+    try:
+        return Work(key, **table | {"authors": tuple(table["authors"])})
+    except TypeError as error:
+        raise UserError(f"{path}: [{key}]: {error}") from None
