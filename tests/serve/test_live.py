@@ -6,13 +6,14 @@ import json
 import socket
 import threading
 import time
-import tracemalloc
 
 import pytest
 
 import folio.infer.engine as engine_module
+import serving
 from folio.infer.request import Request
 from folio.infer.sampling import GREEDY
+from folio.serve.server import listen
 from folio.serve.settings import Settings
 from serving import running, served
 
@@ -104,7 +105,6 @@ def test_a_client_leaves_while_it_waits_or_its_prompt_is_read(server, tasks, str
         until(lambda: len(server.desk.under_way) == 5)
         gate.entered.acquire()
         engine = gate.engine
-        until(lambda: engine.status()["waiting"] == 3)
         for line in lines:
             line.close()
         until(lambda: not server.desk.under_way)  # at once, in the middle of a step
@@ -126,7 +126,7 @@ def test_a_client_leaves_before_its_body_is_whole(server, tasks):
 
 @pytest.mark.parametrize("path", [VECTOR, TEXT])
 def test_a_client_leaves_while_texts_are_read(server, tasks, path):
-    body = {"input": ["x" * 200] * 64}
+    body = {"input": ["x" * 200] * 64}  # each fits, if not all together
     if path == TEXT:
         body = {"prompt": ["x" * 200] * 64, "echo": True, "logprobs": 1}
     told, go = threading.Event(), threading.Event()
@@ -225,7 +225,7 @@ def test_a_step_that_fails_fails_its_batch_alone(server, tasks, monkeypatch, err
             post(server, TEXT, body | {"stream": stream})
             for stream in (True, False, False, False)
         ]
-        until(lambda: engine.status()["waiting"] == 2)
+        until(lambda: len(server.desk.under_way) == 4)
         monkeypatch.setattr(engine_module, "choose_tokens", fails)
     found = [answer_on(line) for line in lines]
     for line in lines:
@@ -254,6 +254,7 @@ def test_an_error_outside_a_batch_ends_all_and_the_server_goes_on(tasks):
         line.close()
         assert status == 500
         assert b"TypeError" in data
+        assert server.ask("/health")[0] == 200
         del engine.scheduler.plan
         assert server.ask(TEXT, LONG | {"max_tokens": 2})[0] == 200
         assert server.worker.faults == 1
@@ -282,12 +283,19 @@ def slow_reader(server, path, body) -> socket.socket:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_who_does_not_read_is_given_up(stream):
+def test_who_does_not_read_is_given_up(stream, monkeypatch):
     """Once the end of a stream waited for such a one for ever."""
+
+    def narrow(host, port):
+        listener = listen(host, port)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        return listener
+
+    monkeypatch.setattr(serving, "listen", narrow)
     settings = Settings(read_timeout=0.5, drain_timeout=1.0)
     with running(settings=settings) as server:
-        body = {"prompt": "x", "n": 8, "max_tokens": 200, "logprobs": 20}
-        body |= {"stream": stream, "logit_bias": {"260": -100, "256": -100}}
+        body = {"prompt": "x", "n": 2, "max_tokens": 60, "logprobs": 20}
+        body |= {"stream": stream}
         with contextlib.closing(slow_reader(server, TEXT, body)):
             until(lambda: server.desk.under_way or len(server.log))
             until(server.is_empty, 30)
@@ -299,20 +307,3 @@ def server_connections(server) -> int:
     with open("/proc/net/tcp") as file:
         lines = [line.split() for line in file][1:]
     return sum(w[1].endswith(f":{server.port:04X}") and w[3] == "01" for w in lines)
-
-
-def test_a_thousand_answers_leave_no_memory_behind(server, tasks):
-    body = {"prompt": "x", "max_tokens": 1, "stream": True}
-    for _ in range(20):
-        server.stream(TEXT, body)
-    tracemalloc.start()
-    try:
-        start, _ = tracemalloc.get_traced_memory()
-        del server.log[:]
-        for _ in range(60):
-            server.stream(TEXT, body)
-        del server.log[:]
-        end, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert end - start < 60 * 2000

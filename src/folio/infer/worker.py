@@ -105,7 +105,7 @@ class Worker:
             self.faults += 1
             self.say(traceback.format_exc())
             engine.fail(error)
-            return True
+            return False  # nobody is left: if it goes wrong again, not before news
 
     def _do_job(self) -> bool:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -126,10 +126,11 @@ def prompt_ids(
         many = [given]
     if len(many) > MOST_PROMPTS:
         raise ApiError(400, f"{field}: more than {MOST_PROMPTS} texts", param=field)
-    _check_length(served, (t for t in many if isinstance(t, str)), field)
     limit = served.tokenizer.vocab_size
     for text in many:
-        if not isinstance(text, str) and max(text) >= limit:
+        if isinstance(text, str):
+            _check_length(served, [text], field)
+        elif max(text) >= limit:
             message = f"{field}: id {max(text)}; this model's end at {limit - 1}"
             raise ApiError(400, message, param=field)
     encode = lambda text: Request(text).ids(served.tokenizer)  # noqa: E731
@@ -219,8 +220,8 @@ def _asked(
     return Asked(served, tuple(requests), body.stream or False, usage, **more)
 
 
-def _check_length(served: Served, texts: Any, field: str) -> None:
-    """Refuse, before encoding, a text that can't fit whatever its tokens are."""
+def _check_length(served: Served, texts: Iterable[str], field: str) -> None:
+    """Refuse, before encoding, parts of a text that can't fit whatever their tokens."""
     limit = served.longest_text
     length = sum(len(text) for text in texts)
     if limit is not None and length > limit:
