@@ -61,5 +61,5 @@ $(VENV)/.demo-ready: $(INSTALLED_BY) | $(BIN)/pip
 	@touch $@
 
 $(VENV)/.test-ready: $(INSTALLED_BY) | $(BIN)/pip
-	$(INSTALL) --editable '.[fast,parquet,dev]'
+	$(INSTALL) --editable '.[fast,parquet,hub,data,serve,studio,dev]'
 	@touch $@
