@@ -23,7 +23,7 @@ FLAGS = (
 )
 EVIL = '<img src="https://evil.example/x.png" onerror="document.title=1">'
 EVIL += "<script>document.title=1</script> ![x](https://evil.example/y.png) ${1+1}"
-WAIT = 30_000  # milliseconds
+WAIT = 60_000  # milliseconds
 
 
 @pytest.fixture(scope="module")

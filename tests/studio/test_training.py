@@ -117,6 +117,14 @@ def test_start_watch_stop_and_resume(training):
 
 
 @pytest.mark.multi
+def test_a_stop_while_it_is_still_starting_is_not_missed(training):
+    training.start("one", SMALL)
+    training.stop()
+    assert training.wait(60) == SAVED
+    assert "stopped before it had learned anything" in training.state().view
+
+
+@pytest.mark.multi
 def test_what_fails_is_said_in_its_own_words(training):
     training.start("one", {**SMALL, "model.d_model": 17, "model.n_heads": 4})
     assert training.wait(60) == 2

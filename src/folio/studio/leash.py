@@ -24,6 +24,11 @@ def _wait_for_the_end() -> None:
 
 
 if __name__ == "__main__":
+    # whoever starts the studio in the background may have it ignore Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_wait_for_the_end, daemon=True).start()
     sys.argv[0] = "folio"
-    runpy.run_module("folio", run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module("folio", run_name="__main__", alter_sys=True)
+    except KeyboardInterrupt:  # before the command line could deal with it
+        sys.exit(130)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -126,10 +125,14 @@ class Training:
             self.lines.append(line.rstrip("\n"))
 
     def stop(self) -> None:
-        """Interrupt it, as by Ctrl-C: it finishes its step and saves."""
+        """Interrupt it, as by Ctrl-C: it finishes its step and saves (see `leash`).
+
+        Letting go of the leash can't be missed, as a signal could that comes while
+        the process is still starting.
+        """
         if not self.running:
             raise UserError("nothing is being trained")
-        self._process.send_signal(signal.SIGINT)
+        self._process.stdin.close()
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Its exit status; None if it is still running after `timeout` seconds."""
@@ -146,7 +149,7 @@ class Training:
         """Leave nobody behind: stop it, give it time to save, then kill it."""
         if self._process is None:
             return
-        self._process.stdin.close()  # which stops it, see `leash`
+        self._process.stdin.close()
         if self.wait(PATIENCE) is None:
             self._process.kill()
             self.wait()
@@ -174,6 +177,8 @@ class Training:
         status = self.wait()
         if status == 0:
             return notice(f"{where}. Finished. It can be chosen as a run now.", "good")
+        if status == SAVED and not step:
+            return notice(f"{self.name}: stopped before it had learned anything.")
         if status == SAVED:
             return notice(f"{where}. Stopped and saved: resume goes on from here.")
         last = self.lines[-1] if self.lines else f"exit status {status}"
