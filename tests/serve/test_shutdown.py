@@ -1,4 +1,4 @@
-"""The server stops: who is in the middle of a text may end it, nobody is left hanging."""
+"""The server stops: who is in the middle of a text may end it; nobody is left."""
 
 import contextlib
 import json
@@ -130,10 +130,11 @@ def test_with_nothing_to_do_it_stops_soon():
 def test_a_port_in_use_is_one_line():
     first = listen("127.0.0.1", 0)
     port = first.getsockname()[1]
-    with contextlib.closing(first):
-        with pytest.raises(UserError, match=f"127.0.0.1:{port}: .* choose another"):
-            listen("127.0.0.1", port)
-    for host, number in (("127.0.0.1", 70_000), ("no.such.host.invalid", 80)):
+    told = f"127.0.0.1:{port}: .* choose another"
+    with contextlib.closing(first), pytest.raises(UserError, match=told):
+        listen("127.0.0.1", port)
+    wrong = [("127.0.0.1", 70_000), ("127.0.0.1", -1), ("no.such.host.invalid", 80)]
+    for host, number in wrong:
         with pytest.raises(UserError, match="--port") as error:
             listen(host, number)
         assert "\n" not in str(error.value)

@@ -78,6 +78,8 @@ def serve(
 
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens; a UserError says why it can't."""
+    if not 0 <= port < 1 << 16:  # the system would take 70000 for 4464
+        raise UserError(f"--port {port}: must lie from 0 (any) to 65535")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         family, kind, proto, _, address = found[0]
