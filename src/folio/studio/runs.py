@@ -32,7 +32,10 @@ class Runs:
         self.root = root
         for folder in named:
             if not holds_model(folder):
-                raise UserError(f"{folder} holds no run that can write: no model in it")
+                raise UserError(
+                    f"{folder} holds no run that can write: it has no model, or one "
+                    "that only gives scores"
+                )
         self.named = list(named)
 
     def found(self) -> dict[str, Path]:

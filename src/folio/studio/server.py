@@ -53,7 +53,7 @@ def listen(host: str, port: int) -> socket.socket:
         ours.close()
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(
-            f"can't serve at {host}:{port}: {reason.lower()}; choose another --port"
+            f"can't serve at {host}:{port}: {reason.lower().rstrip('.')}; choose another --port"
         ) from None
     return ours
 
