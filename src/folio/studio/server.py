@@ -51,9 +51,9 @@ def listen(host: str, port: int) -> socket.socket:
         ours.listen(128)
     except (OSError, OverflowError) as error:
         ours.close()
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = (getattr(error, "strerror", None) or str(error)).lower().rstrip(".")
         raise UserError(
-            f"can't serve at {host}:{port}: {reason.lower().rstrip('.')}; choose another --port"
+            f"can't serve at {host}:{port}: {reason}; choose another --port"
         ) from None
     return ours
 
