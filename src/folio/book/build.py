@@ -112,7 +112,11 @@ def sphinx(builder: str, source: Path, out: Path, kept: Path | None = None) -> N
             warning=problems,
         )
         app.build()
-    complain(problems.getvalue(), source)
+    try:
+        complain(problems.getvalue(), source)
+    except UserError:  # what was read with errors must be read again
+        shutil.rmtree(kept / "chapters", ignore_errors=True)
+        raise
 
 
 def configuration(source: Path, settings, summary: contents.Summary, kept: Path):

@@ -7,12 +7,15 @@ from typing import ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
+from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from folio.book import cells
 from folio.book.drawing import filled
 from folio.book.nodes import cell, drawing
 from folio.book.symbols import LONGEST
+
+logger = logging.getLogger(__name__)
 
 
 class CodeCell(SphinxDirective):
@@ -30,12 +33,13 @@ class CodeCell(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         code = "\n".join(self.content)
-        for number, text in enumerate(self.content, self.content_offset + 1):
+        first = self.lineno + self.content_offset + 1
+        for number, text in enumerate(self.content, first):
             if len(text) > LONGEST:
                 raise self.error(f"line {number}: over {LONGEST} columns")
         node = cell(raises=self.options.get("raises", ""), code=code)
         node["hidden"] = "hide" in self.options
-        node["code_line"] = self.content_offset + 1
+        node["code_line"] = first
         self.set_source_info(node)
         node += nodes.literal_block(code, code, language="python", classes=["input"])
         if caption := self.options.get("caption"):
@@ -63,18 +67,11 @@ def run_cells(app, doctree: nodes.document) -> None:
     try:
         results = cells.outputs_of(asked, f"{document}.md", kept, source / "figures")
     except cells.CellError as error:
-        doctree.reporter.error(str(error), source=f"{document}.md", line=error.line)
-        _warn(document, error)
+        logger.warning("%s", error, location=(document, error.line))
         return
     for node, outputs in zip(found, results, strict=True):
         for output in outputs:
             _add(node, output)
-
-
-def _warn(document: str, error: cells.CellError) -> None:
-    from sphinx.util import logging
-
-    logging.getLogger(__name__).warning(str(error), location=(document, error.line))
 
 
 def _add(node: cell, output: cells.Output) -> None:

@@ -17,14 +17,14 @@ LEAST_QUESTIONS = 5  # in a chapter's quiz
 
 
 def known_checks() -> Container[str] | None:
-    """Names of the exercises that `folio learn` can check; None if it isn't there."""
+    """What `folio learn` can check; None before there is anything."""
     try:
         registry = importlib.import_module("folio.learn.exercises")
     except ModuleNotFoundError as error:
         if error.name in ("folio.learn", "folio.learn.exercises"):
             return None
         raise
-    return registry.names()
+    return registry.names() or None
 
 
 class Numbered(SphinxDirective):

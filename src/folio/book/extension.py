@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from docutils import nodes
@@ -119,7 +120,9 @@ def write_colors(app, error: Exception | None) -> None:
 
 def visit_drawing(self, node: drawing) -> None:
     label = f'<span class="drawing" role="img" aria-label="{escape(node["alt"])}">'
-    self.body.append(f"{label}{node['svg']}</span>")
+    box = re.match(r'<svg [^>]*viewBox="0 0 ([\d.]+)', node["svg"])
+    size = f'<svg style="max-width:{box[1]}px" ' if box else "<svg "
+    self.body.append(f"{label}{node['svg'].replace('<svg ', size, 1)}</span>")
     raise nodes.SkipNode
 
 

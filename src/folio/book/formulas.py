@@ -57,7 +57,17 @@ def _only_math(text: str) -> str | None:
     found = re.search(r"<math.*</math>", text, flags=re.DOTALL)
     if not found:
         return None
-    return re.sub(r"<annotation.*?</annotation>", "", found[0], flags=re.DOTALL)
+    return spaced(found[0])
+
+
+def spaced(mathml: str) -> str:
+    """A thin space after log, exp and the like, but before parentheses.
+
+    >>> spaced("<mi>log</mi><mo>&#8289;</mo></mrow><mi>p</mi>")
+    '<mi>log</mi><mo>&#8289;</mo></mrow><mspace width="0.17em"/><mi>p</mi>'
+    """
+    applied = r"(<mo>&#8289;</mo></mrow>)(?!<mo[^>]*>[(\[{])"
+    return re.sub(applied, r'\1<mspace width="0.17em"/>', mathml)
 
 
 def convert(app, doctree: nodes.document) -> None:

@@ -23,32 +23,25 @@ class OnePage(SingleFileHTMLBuilder):
 
     def assemble_doctree(self) -> nodes.document:
         tree = super().assemble_doctree()
-        for start in tree.findall(lambda node: node.tagname == "start_of_file"):
-            self.lengthen(start, start["docname"])
-        self.name_parts(tree)
+        chapters = [node for node in tree.findall(nodes.Element) if is_chapter(node)]
+        for chapter in chapters:
+            chapter.parent.remove(chapter)
+        for section in list(tree.findall(nodes.section)):  # held nothing but contents
+            if len(section) == 1 or not any(c.astext() for c in section[1:]):
+                section.parent.remove(section)
+        lengthen(tree, self.config.root_doc)
+        for chapter in chapters:
+            lengthen(chapter, chapter["docname"])
+        tree += chapters
+        self.name_parts(chapters)
         return tree
 
-    def name_parts(self, tree: nodes.document) -> None:
+    def name_parts(self, chapters: list[nodes.Element]) -> None:
         """The name of a part, before the first of its chapters."""
-        for start in list(tree.findall(lambda node: node.tagname == "start_of_file")):
-            if part := self.config.folio_parts.get(start["docname"]):
+        for chapter in chapters:
+            if part := self.config.folio_parts.get(chapter["docname"]):
                 name = nodes.container("", nodes.paragraph("", part), classes=["part"])
-                start.parent.insert(start.parent.index(start), name)
-
-    def lengthen(self, start: nodes.Element, document: str) -> None:
-        """Give the ids of one chapter its name, and what points to them."""
-        inner = {
-            id(node)
-            for other in start.findall(lambda n: n.tagname == "start_of_file")
-            if other is not start
-            for node in other.findall(nodes.Element)
-        }
-        for node in start.findall(nodes.Element):
-            if id(node) in inner:
-                continue
-            node["ids"] = [anchor(document, name) for name in node.get("ids", [])]
-            if "refid" in node:
-                node["refid"] = anchor(document, node["refid"])
+                chapter.parent.insert(chapter.parent.index(chapter), name)
 
     def fix_refuris(self, tree: nodes.Node) -> None:
         """`#document-NAME#ID` is where Sphinx would go; `#NAME--ID` is where we go."""
@@ -71,3 +64,16 @@ class OnePage(SingleFileHTMLBuilder):
     def finish(self) -> None:
         self.finish_tasks.add_task(self.copy_image_files)
         self.finish_tasks.join()
+
+
+def is_chapter(node: nodes.Element) -> bool:
+    """Sphinx puts each document under the table of contents that names it."""
+    return node.tagname == "start_of_file"
+
+
+def lengthen(chapter: nodes.Element, document: str) -> None:
+    """Give ids the name of their chapter, and what points to them."""
+    for node in chapter.findall(nodes.Element):
+        node["ids"] = [anchor(document, name) for name in node.get("ids", [])]
+        if "refid" in node:
+            node["refid"] = anchor(document, node["refid"])

@@ -30,7 +30,7 @@ class Portable(StandaloneHTMLBuilder):
 
     def init(self) -> None:
         super().init()
-        self.out_suffix = self.link_suffix = self.ending  # where links to other chapters lead
+        self.out_suffix = self.link_suffix = self.ending  # of links, too
 
     def handle_page(self, pagename: str, addctx: dict, *rest, **more) -> None:
         if pagename in self.env.found_docs:

@@ -126,10 +126,27 @@ def toctrees(summary: Summary) -> str:
 def missing_note(summary: Summary) -> str:
     """Which chapters are left out, in a line; empty when none is.
 
-    >>> text = "[Start](a.md)\\n- [One](b.md)"
-    >>> missing_note(Summary(parse("[A](a)", Path()).entries)) # doctest: +SKIP
+    >>> entry = Entry("One", "b", "", 1, written=False)
+    >>> missing_note(Summary((entry,)))
+    'Not written yet, and left out: chapter 1.'
     """
-    names = [f"{e.number} {e.title}" if e.number else e.title for e in summary.missing]
-    if not names:
-        return ""
-    return f"Not written yet, and left out: {'; '.join(names)}."
+    numbers = [entry.number for entry in summary.missing if entry.number]
+    names = [entry.title for entry in summary.missing if not entry.number]
+    if numbers:
+        names.append(f"chapter{'s' * (len(numbers) > 1)} {ranges(numbers)}")
+    return f"Not written yet, and left out: {'; '.join(names)}." if names else ""
+
+
+def ranges(numbers: list[int]) -> str:
+    """Numbers in order, runs of them as one.
+
+    >>> ranges([1, 2, 4, 5, 6, 9])
+    '1–2, 4–6, 9'
+    """
+    runs: list[list[int]] = []
+    for number in numbers:
+        if not runs or number != runs[-1][-1] + 1:
+            runs.append([])
+        runs[-1].append(number)
+    ends = [(str(run[0]), str(run[-1])) for run in runs]
+    return ", ".join(low if low == high else f"{low}–{high}" for low, high in ends)

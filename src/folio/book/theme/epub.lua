@@ -13,10 +13,6 @@ end
 function M.Link(l)
   if l.classes:includes('on-site') then return l.content end
 end
-function M.Header(h)
-  h.level = math.max(1, h.level - 1)
-  return h
-end
 function M.Div(d)
   local c = d.classes
   if c:includes('formula') then

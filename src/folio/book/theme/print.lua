@@ -108,7 +108,6 @@ function M.Link(l)
 end
 function M.Header(h)
   h.attributes = {}
-  h.level = math.max(1, h.level - 1)
   return h
 end
 function M.HorizontalRule() return {} end
