@@ -17,7 +17,7 @@ LAYERS = (
     {"infer", "objectives"},
     {"training", "rl", "evals", "hub", "viz", "planning"},
     {"stages"},
-    {"serve", "studio", "learn"},
+    {"serve", "studio", "learn", "book"},
     {"cli"},
     {"__main__"},
 )
