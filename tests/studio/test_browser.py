@@ -60,7 +60,7 @@ def served(runs, tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser():
     """Chromium of the system, or playwright's own."""
-    reason = "needs playwright: pip install 'folio-llm[dev]'"
+    reason = "needs playwright: pip install 'folio-llm[browser]'"
     api = pytest.importorskip("playwright.sync_api", reason=reason)
     names = ("chromium", "chromium-browser", "google-chrome")
     found = next(filter(None, map(shutil.which, names)), None)
