@@ -1,0 +1,109 @@
+"""Exercise: one attention head with no framework."""
+
+import random
+
+from folio.learn.exercise import Exercise, Wrong
+from folio.learn.expect import equal, expect, first_change, same
+
+SAME = [[1.0, 0.0], [0.0, 1.0]]
+
+
+def vectors(count: int, width: int, seed: int = 0) -> list[list[float]]:
+    chance = random.Random(seed)
+    return [[chance.gauss(0, 1) for _ in range(width)] for _ in range(count)]
+
+
+def one_vector_for_each_token(head):
+    got = head(vectors(2, 4), vectors(2, 4, 1), vectors(3, 4, 2))(vectors(5, 4, 3))
+    equal(len(got), 5, "five tokens in, so many vectors out")
+    equal(len(got[0]), 3, "the value matrix has 3 rows, so vectors are 3 long")
+
+
+def the_first_token_sees_only_itself(head):
+    got = head(SAME, SAME, SAME)([[1.0, 2.0], [3.0, -1.0]])
+    same(got[0], [1.0, 2.0], "the first token can only take its own value")
+
+
+def a_query_must_not_look_at_a_later_key(head):
+    mine, tokens = (
+        head(vectors(2, 4), vectors(2, 4, 1), vectors(3, 4, 2)),
+        vectors(6, 4),
+    )
+    changed = [*tokens[:5], vectors(1, 4, 9)[0]]
+    place = first_change(mine(tokens), mine(changed))
+    expect(
+        place in (None, 5),
+        "a query must not look at a later key: changing token 5 changed the output at "
+        f"token {place}",
+    )
+
+
+def scores_are_divided_by_the_root_of_the_width(head):
+    got = head([[0.0, 2.0], [0.0, 0.0]], SAME, [[10.0, 0.0], [0.0, 10.0]])
+    wanted = [1.9557, 8.0443]  # 2 / sqrt(2) against 0
+    same(
+        got([[1.0, 0.0], [0.0, 1.0]])[1], wanted, "scores are divided by sqrt(K)", 1e-3
+    )
+
+
+def queries_keys_and_values_are_three_things(head):
+    got = head([[2.0]], [[3.0]], [[5.0]])([[1.0], [0.0]])
+    same(got[1], [2.5], "the value matrix makes the values: half of 5 and half of 0")
+
+
+EXERCISE = Exercise(
+    title="One attention head, with no framework",
+    chapter=8,
+    week=2,
+    symbol="folio.scratch.attention:Head",
+    given=("Vector", "dot", "softmax", "apply"),
+    task="""
+    Lists and loops only. A head has three matrices (lists of rows). For each token it
+    makes a query, a key and a value; a token gets the mean of the values up to itself,
+    weighed by softmax(query . key / sqrt(width of a key)).
+    """,
+    hints=(
+        "apply(self.query, token) makes one query. You need all keys and all values.",
+        "For the token at `place`, take keys[: place + 1] only: that is the mask.",
+        "weights = softmax([dot(query, key) / len(key) ** 0.5 for key in ...]); "
+        "then sum weight times value, number by number.",
+    ),
+    checks=(
+        one_vector_for_each_token,
+        the_first_token_sees_only_itself,
+        a_query_must_not_look_at_a_later_key,
+        scores_are_divided_by_the_root_of_the_width,
+        queries_keys_and_values_are_three_things,
+    ),
+    wrong=(
+        Wrong(
+            "everything is seen",
+            "return attend(",
+            "def attend(queries, keys, values):\n"
+            "            return [[sum(w * v[i] for w, v in zip(softmax(\n"
+            "                [dot(q, k) / len(k) ** 0.5 for k in keys]), values))\n"
+            "                for i in range(len(values[0]))] for q in queries]\n"
+            "        return attend(",
+            "the first token can only take its own value",
+        ),
+        Wrong(
+            "scores as they are",
+            "[apply(self.query, token) for token in tokens],",
+            "[[x * len(self.key) ** 0.5 for x in apply(self.query, token)]\n"
+            "             for token in tokens],",
+            "divided by sqrt(K)",
+        ),
+        Wrong(
+            "keys are the values",
+            "[apply(self.value, token) for token in tokens],",
+            "[apply(self.key, token) for token in tokens],",
+            "the value matrix has 3 rows",
+        ),
+        Wrong(
+            "tokens are their own values",
+            "[apply(self.value, token) for token in tokens],",
+            "tokens,",
+            "the value matrix has 3 rows",
+        ),
+    ),
+)
