@@ -2,6 +2,7 @@
 
 from reliability import (
     bodies,
+    cancels,
     disk,
     faults,
     folders,
@@ -10,6 +11,7 @@ from reliability import (
     locks,
     neighbors,
     nonfinite,
+    overload,
     power,
     resume,
     retention,
@@ -31,6 +33,8 @@ MODULES = (
     text_streams,
     forged_turns,
     bodies,
+    cancels,
+    overload,
     faults,
     neighbors,
     shutdowns,

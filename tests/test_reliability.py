@@ -10,14 +10,24 @@ from pathlib import Path
 
 import pytest
 
-from reliability import disk, kills, large_text, power, record, row, runner, table
+from reliability import (
+    disk,
+    kills,
+    large_text,
+    overload,
+    power,
+    record,
+    row,
+    runner,
+    table,
+)
 from reliability.calls import Call, watched
 from reliability.disk_model import Disk
 from reliability.row import Row, Tally
 from reliability.rows import ROWS
 
 ROOT = Path(__file__).resolve().parent.parent
-FORKING = ("kills", "locks")  # not from a process with threads of its own
+FORKING = ("kills", "locks", "shutdowns")  # not from a process with threads of its own
 QUICK = {  # trials, of all parts together
     "power": 100,
     "rot": 200,
@@ -27,6 +37,13 @@ QUICK = {  # trials, of all parts together
     "nonfinite": 9,
     "shards": 26,
     "folders": 30,
+    "text_streams": 2000,
+    "forged_turns": 800,
+    "bodies": 320,
+    "cancels": 60,
+    "overload": 40,
+    "faults": 10,
+    "neighbors": 40,
 }
 
 pytestmark = pytest.mark.skipif(
@@ -71,16 +88,28 @@ def test_killed_and_raced_again_and_again(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "kills: 20 trials, 0 failures" in done.stdout
     assert "locks: 12 trials, 0 failures" in done.stdout
+    assert "shutdowns: 4 trials, 0 failures" in done.stdout
 
 
 def test_every_row_of_the_specification_has_its_trials():
-    assert sorted(each.number for each in ROWS.values()) == [*range(1, 9), 19, 20]
+    assert sorted(each.number for each in ROWS.values()) == [
+        *range(1, 9),
+        *range(11, 21),
+    ]
     assert {*QUICK, *FORKING} == set(ROWS)
     full = {name: each.parts(False) for name, each in ROWS.items()}
     counts = {n: sum(p.get("trials", 0) for p in full[n].values()) for n in full}
     assert counts["kills"] == 1000
     assert counts["rot"] == counts["retention"] == 10_000
     assert counts["shards"] >= 500
+    assert counts["text_streams"] == counts["forged_turns"] == 100_000
+    assert counts["bodies"] == 200_000
+    assert counts["cancels"] >= 40_000
+    assert (counts["faults"], counts["neighbors"], counts["shutdowns"]) == (
+        500,
+        5000,
+        200,
+    )
     assert counts["disk"] == 1000 + 20 * 5
     assert len({p["stage"] for p in full["resume"].values()}) == 7
     assert sum(p["races"] for p in full["locks"].values()) == 200
@@ -89,7 +118,7 @@ def test_every_row_of_the_specification_has_its_trials():
 # ---- the parts of the harness --------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", [row, power])
+@pytest.mark.parametrize("module", [row, power, overload])
 def test_examples(module):
     assert doctest.testmod(module).attempted
     assert doctest.testmod(module).failed == 0
