@@ -31,8 +31,9 @@ def test_the_stub_fails_kindly_and_gives_nothing_away(name):
     assert found.message == "this is still to be written"
     assert text.splitlines()[found.line - 1].strip() == BLANK
     assert max(map(len, text.splitlines())) <= 88
-    code = [line for line in live_source(exercise).splitlines() if "return " in line]
-    assert not [line for line in code if line.strip() and line in text.splitlines()]
+    code = [line.strip() for line in live_source(exercise).splitlines()]
+    given = [line.strip() for line in text.splitlines()]
+    assert not [line for line in code if line.startswith("return ") and line in given]
 
 
 @pytest.mark.parametrize(
@@ -40,7 +41,8 @@ def test_the_stub_fails_kindly_and_gives_nothing_away(name):
 )
 def test_a_wrong_answer_is_told_what_is_wrong(name, wrong):
     found = verdict_on(name, wrong.source(live_source(find(name))))
-    assert wrong.told and wrong.told in found.message
+    assert wrong.told
+    assert wrong.told in found.message
     assert found.line
 
 
@@ -66,6 +68,8 @@ def test_there_are_enough_and_the_named_ones_among_them():
     } <= set(names())
     weeks = [exercise.week for exercise in in_order()]
     assert weeks == sorted(weeks)
+    places = [(e.week, e.chapter, e.place) for e in in_order()]
+    assert len(set(places)) == len(places)
     assert set(weeks) == {1, 2, 3, 4}
 
 

@@ -51,6 +51,7 @@ class Exercise:
     checks: tuple[Check, ...]  # in the order that teaches
     wrong: tuple[Wrong, ...]
     given: tuple[str, ...] = ()  # names of the symbol's module that may be used
+    place: int = 1  # among those of its chapter
     name: str = ""  # that of its file
 
     @property

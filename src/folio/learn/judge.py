@@ -8,13 +8,14 @@ else of the package is imported, and writes the verdict as JSON.
 
 from __future__ import annotations
 
+import ast
 import faulthandler
 import inspect
 import json
 import linecache
 import sys
 import traceback
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from types import CodeType
@@ -25,28 +26,7 @@ import torch
 from folio.learn.exercise import Broken, Exercise, spoken
 from folio.learn.exercises import find
 from folio.learn.overlay import install, placed
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What came of the checks: those that hold, and the first that doesn't."""
-
-    held: list[str] = field(default_factory=list)
-    failed: str = ""  # the property that doesn't hold, if it came to one
-    message: str = ""
-    line: int | None = None  # of the learner's file
-
-    @property
-    def passed(self) -> bool:
-        return not self.message
-
-
-class Fault(Exception):
-    """Why a learner's file can't be judged, and the line that is to blame."""
-
-    def __init__(self, message: str, line: int | None = None):
-        super().__init__(message)
-        self.message, self.line = message, line
+from folio.learn.verdict import Fault, Verdict
 
 
 def judge(exercise: Exercise, source: str, file: str = "answer.py") -> Verdict:
@@ -57,7 +37,7 @@ def judge(exercise: Exercise, source: str, file: str = "answer.py") -> Verdict:
     import_module(exercise.module)
     try:
         mine = load(exercise, source, file)
-        check_signature(live_object(exercise), mine, exercise.path[-1])
+        check_signature(exercise, mine, file)
     except Fault as fault:
         return Verdict(message=fault.message, line=fault.line)
     with placed(exercise, mine):
@@ -101,33 +81,35 @@ def _compiled(source: str, file: str) -> CodeType:
         raise Fault(f"not valid Python: {error}") from None
 
 
-def check_signature(live: Any, mine: Any, name: str) -> None:
-    """Raise `Fault` unless `mine` can be called as `live` is, methods included."""
+def check_signature(exercise: Exercise, mine: Any, file: str) -> None:
+    """Raise `Fault` unless `mine` can be called as the live one, methods included."""
+    live, name = live_object(exercise), exercise.path[-1]
+    line = line_of(name, file)
     if inspect.isclass(live) != inspect.isclass(mine):
         wanted = "a class" if inspect.isclass(live) else "a function"
-        raise Fault(f"{name!r} must be {wanted}, as in the stub", _line_of(mine))
-    if not inspect.isclass(live):
-        return _check_parameters(live, mine, name)
-    for method, value in vars(live).items():
-        if not inspect.isfunction(value):
+        raise Fault(f"{name!r} must be {wanted}, as in the stub", line)
+    pairs = [(name, live, mine)]
+    if inspect.isclass(live):
+        public = [m for m in vars(live) if m.startswith("__") or not m.startswith("_")]
+        public = [m for m in public if _is_written(vars(live)[m])]
+        lacking = [m for m in public if not _is_written(getattr(mine, m, None))]
+        if lacking:
+            raise Fault(f"the class {name} lacks {lacking[0]!r}", line)
+        pairs = [(f"{name}.{m}", vars(live)[m], getattr(mine, m)) for m in public]
+    for called, wanted, written in pairs:
+        if isinstance(wanted, property) or isinstance(written, property):
             continue
-        if method.startswith("_") and not method.startswith("__"):
-            continue
-        written = inspect.getattr_static(mine, method, None)
-        if not inspect.isfunction(written):
-            raise Fault(f"the class {name} lacks the method {method!r}", _line_of(mine))
-        _check_parameters(value, written, f"{name}.{method}")
-    return None
+        names = [list(inspect.signature(f).parameters) for f in (wanted, written)]
+        if names[0] != names[1]:
+            shown = [f"({', '.join(parameters)})" for parameters in names]
+            raise Fault(
+                f"wrong signature: {called} takes {shown[0]}, yours takes {shown[1]}",
+                getattr(getattr(written, "__code__", None), "co_firstlineno", line),
+            )
 
 
-def _check_parameters(live: Any, mine: Any, name: str) -> None:
-    wanted, got = (list(inspect.signature(f).parameters) for f in (live, mine))
-    if got[: len(wanted)] != wanted or len(got) > len(wanted):
-        raise Fault(
-            f"wrong signature: {name} takes ({', '.join(wanted)}), yours takes "
-            f"({', '.join(got)})",
-            _line_of(mine),
-        )
+def _is_written(value: Any) -> bool:
+    return inspect.isfunction(value) or isinstance(value, property)
 
 
 def run_checks(exercise: Exercise, mine: Any, file: str) -> Verdict:
@@ -137,21 +119,24 @@ def run_checks(exercise: Exercise, mine: Any, file: str) -> Verdict:
         try:
             check(mine)
         except Broken as broken:
-            return Verdict(held, spoken(check), str(broken), _line_of(mine))
+            line = line_of(exercise.path[-1], file)
+            return Verdict(held, spoken(check), str(broken), line)
         except (Exception, SystemExit) as error:
-            return Verdict(held, spoken(check), *_blamed(error, file, mine))
+            message, line = _blamed(error, file)
+            line = line or line_of(exercise.path[-1], file)
+            return Verdict(held, spoken(check), message, line)
         held.append(spoken(check))
     return Verdict(held)
 
 
-def _blamed(error: BaseException, file: str, mine: Any) -> tuple[str, int | None]:
+def _blamed(error: BaseException, file: str) -> tuple[str, int | None]:
     """What an exception means for whoever wrote `file`, and where."""
     line = line_in(error, file)
     if isinstance(error, NotImplementedError) and line:
         return "this is still to be written", line
     if line:
         return _told(error), line
-    return f"what it returned can't be used: {_told(error)}", _line_of(mine)
+    return f"what it gives can't be used: {_told(error)}", None
 
 
 def _told(error: BaseException) -> str:
@@ -170,12 +155,12 @@ def line_in(error: BaseException, file: str) -> int | None:
     return lines[-1] if lines else None
 
 
-def _line_of(mine: Any) -> int | None:
-    try:
-        return inspect.getsourcelines(mine)[1]
-    except (OSError, TypeError):
-        code = getattr(mine, "__code__", None)
-        return code.co_firstlineno if code else None
+def line_of(name: str, file: str) -> int | None:
+    """Where a file defines what should have that name."""
+    for statement in ast.parse("".join(linecache.getlines(file))).body:
+        if getattr(statement, "name", None) == name:
+            return statement.lineno
+    return None
 
 
 def main(name: str, file: str, verdict: str, seconds: str) -> None:
@@ -192,7 +177,7 @@ def main(name: str, file: str, verdict: str, seconds: str) -> None:
 
     def make() -> Any:
         mine = load(exercise, source, file)
-        check_signature(live_object(exercise), mine, exercise.path[-1])
+        check_signature(exercise, mine, file)
         written.append(mine)
         return mine
 

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 from folio.learn.exercise import Exercise
-from folio.learn.judge import Verdict
+from folio.learn.verdict import Verdict
 
 SECONDS = 20.0  # for a learner's own code
 STARTING = 60.0  # at most, to load torch on a slow machine

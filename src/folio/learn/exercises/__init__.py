@@ -34,4 +34,4 @@ def in_order(week: int | None = None, chapter: int | None = None) -> list[Exerci
     if not found:
         where = f"week {week}" if chapter is None else f"chapter {chapter}"
         raise UserError(f"no exercises in {where}; `folio learn list` shows all")
-    return sorted(found, key=lambda e: (e.week, e.chapter, e.name))
+    return sorted(found, key=lambda e: (e.week, e.chapter, e.place))

@@ -22,16 +22,17 @@ def the_first_step_has_the_size_of_the_rate(step):
 
 def averages_are_updated_in_place(step):
     p, mean, square = fresh(1.0)
-    step(p, torch.tensor([2.0]), mean, square, 1, lr=0.1, betas=(0.9, 0.5))
+    options = {"lr": 0.1, "betas": (0.9, 0.5), "weight_decay": 0.0}
+    step(p, torch.tensor([2.0]), mean, square, 1, **options)
     same(mean, torch.tensor([0.2]), "`mean` keeps 0.9 of itself and takes 0.1 of 2")
     same(square, torch.tensor([2.0]), "`square` keeps half and takes half of 2 squared")
 
 
 def decay_shrinks_the_weight_itself(step):
-    p, mean, square = fresh(2.0)
+    p, mean, square = fresh(4.0)
     step(p, torch.tensor([0.0]), mean, square, 1, lr=0.1, weight_decay=0.5)
     same(
-        p, torch.tensor([1.9]), "without a gradient, 2 shrinks by lr * decay of itself"
+        p, torch.tensor([3.8]), "without a gradient, 4 shrinks by lr * decay of itself"
     )
 
 

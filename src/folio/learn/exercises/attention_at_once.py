@@ -47,6 +47,7 @@ def large_scores_do_not_overflow(attend):
 EXERCISE = Exercise(
     title="Attention at once, in NumPy",
     chapter=8,
+    place=3,
     week=2,
     symbol="folio.scratch.attention:attend_at_once",
     task="""

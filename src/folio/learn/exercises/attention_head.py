@@ -39,7 +39,7 @@ def a_query_must_not_look_at_a_later_key(head):
 
 
 def scores_are_divided_by_the_root_of_the_width(head):
-    got = head([[0.0, 2.0], [0.0, 0.0]], SAME, [[10.0, 0.0], [0.0, 10.0]])
+    got = head([[0.0, 0.0], [0.0, 2.0]], SAME, [[10.0, 0.0], [0.0, 10.0]])
     wanted = [1.9557, 8.0443]  # 2 / sqrt(2) against 0
     same(
         got([[1.0, 0.0], [0.0, 1.0]])[1], wanted, "scores are divided by sqrt(K)", 1e-3
@@ -54,6 +54,7 @@ def queries_keys_and_values_are_three_things(head):
 EXERCISE = Exercise(
     title="One attention head, with no framework",
     chapter=8,
+    place=2,
     week=2,
     symbol="folio.scratch.attention:Head",
     given=("Vector", "dot", "softmax", "apply"),

@@ -85,6 +85,7 @@ def by_the_package(mine, x: torch.Tensor) -> torch.Tensor:
 EXERCISE = Exercise(
     title="CausalSelfAttention",
     chapter=10,
+    place=2,
     week=2,
     symbol="folio.learn.reference.causal_self_attention:CausalSelfAttention",
     task="""

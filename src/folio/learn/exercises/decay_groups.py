@@ -52,6 +52,7 @@ def names_and_parameters_belong_together(groups):
 EXERCISE = Exercise(
     title="Which weights shrink",
     chapter=15,
+    place=2,
     week=3,
     symbol="folio.optim.groups:decay_groups",
     task="""

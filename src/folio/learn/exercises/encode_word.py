@@ -48,6 +48,7 @@ def a_word_of_one_letter_stays(merge_word):
 EXERCISE = Exercise(
     title="Encode a word with byte-pair encoding",
     chapter=5,
+    place=3,
     week=1,
     symbol="folio.text.word_bpe:merge_word",
     task="""

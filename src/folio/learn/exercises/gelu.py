@@ -46,6 +46,7 @@ def its_slope_equals_torch(gelu):
 EXERCISE = Exercise(
     title="GELU",
     chapter=11,
+    place=2,
     week=2,
     symbol="folio.scratch.autograd:gelu",
     task="""

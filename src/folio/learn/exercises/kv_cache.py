@@ -76,6 +76,7 @@ def cached_equals_uncached(update):
 EXERCISE = Exercise(
     title="A cache of keys and values",
     chapter=21,
+    place=2,
     week=4,
     symbol="folio.infer.cache:FullCache.update",
     task="""

@@ -36,6 +36,7 @@ def it_ends_when_no_pair_is_left(learn_merges):
 EXERCISE = Exercise(
     title="Learn the merges",
     chapter=5,
+    place=2,
     week=1,
     symbol="folio.text.word_bpe:learn_merges",
     given=("Piece", "glue"),

@@ -48,6 +48,7 @@ def the_right_one_gets_its_slopes(product):
 EXERCISE = Exercise(
     title="The gradient of a product of matrices",
     chapter=7,
+    place=2,
     week=2,
     symbol="folio.scratch.autograd:Tensor.__matmul__",
     given=("Tensor",),

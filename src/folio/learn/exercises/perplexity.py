@@ -61,6 +61,7 @@ def the_model_is_left_as_it_was(mean_loss):
 EXERCISE = Exercise(
     title="Loss and perplexity of a text",
     chapter=14,
+    place=2,
     week=3,
     symbol="folio.evals.perplexity:mean_loss",
     task="""

@@ -45,6 +45,7 @@ def padding_has_the_last_slot(slots):
 EXERCISE = Exercise(
     title="A rolling buffer with sinks",
     chapter=22,
+    place=2,
     week=4,
     symbol="folio.infer.cache:Ring.slots",
     task="""

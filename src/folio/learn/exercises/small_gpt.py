@@ -81,7 +81,8 @@ EXERCISE = Exercise(
     with a deviation of 0.02.
     """,
     hints=(
-        "Parts: two nn.Embedding, a nn.ModuleList of blocks, a Norm, a nn.Linear.",
+        "super().__init__(), then two nn.Embedding, a nn.ModuleList of blocks, a Norm, "
+        "and a nn.Linear without bias.",
         "x = self.tokens(tokens) + self.positions(torch.arange(T)).",
         "self.head.weight = self.tokens.weight ties; nn.init.normal_(..., std=0.02).",
     ),

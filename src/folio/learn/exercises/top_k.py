@@ -38,6 +38,7 @@ def what_came_in_is_left_alone(keep):
 EXERCISE = Exercise(
     title="Top-k",
     chapter=16,
+    place=2,
     week=4,
     symbol="folio.infer.sampling:keep_top_k",
     task="""

@@ -54,6 +54,7 @@ def p_of_1_keeps_all(keep):
 EXERCISE = Exercise(
     title="Top-p",
     chapter=16,
+    place=3,
     week=4,
     symbol="folio.infer.sampling:keep_top_p",
     task="""

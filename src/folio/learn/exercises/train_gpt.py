@@ -85,6 +85,13 @@ def the_rate_follows_the_schedule(train):
     expect(shown == [0.5, 1.0, 0.11], f"{wanted}, times lr; yours {shown}")
 
 
+def it_learns_what_comes_next(train):
+    model = Bigram()
+    list(train(model, TEXT, 40, lr=0.1, **SIZES))
+    got = model.scores.weight.argmax(-1).tolist()
+    expect(got == [1, 2, 3, 0], f"after 0, 1, 2, 3 come 1, 2, 3, 0; it learned {got}")
+
+
 def the_seed_decides_the_batches(train):
     one, other = losses(train, 5, seed=1), losses(train, 5, seed=1)
     expect(one == other, "the same seed must give the same losses")
@@ -93,6 +100,7 @@ def the_seed_decides_the_batches(train):
 EXERCISE = Exercise(
     title="Train it on a small text",
     chapter=15,
+    place=4,
     week=3,
     symbol="folio.learn.reference.training:train_gpt",
     given=("AdamW", "windows"),
@@ -113,6 +121,7 @@ EXERCISE = Exercise(
         the_first_loss_is_of_the_untrained_model,
         every_step_has_its_own_gradient,
         the_loss_falls,
+        it_learns_what_comes_next,
         the_rate_follows_the_schedule,
         the_seed_decides_the_batches,
     ),
@@ -127,7 +136,7 @@ EXERCISE = Exercise(
             "inputs are their own targets",
             "data.targets.flatten()",
             "data.inputs.flatten()",
-            "a table knows this text",
+            "it learned [0, 1, 2, 3]",
         ),
         Wrong(
             "no step",

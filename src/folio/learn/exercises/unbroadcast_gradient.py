@@ -30,6 +30,7 @@ def a_single_number_gets_the_sum(unbroadcast):
 EXERCISE = Exercise(
     title="What was repeated hears from all uses",
     chapter=7,
+    place=3,
     week=2,
     symbol="folio.scratch.autograd:unbroadcast",
     task="""

@@ -40,6 +40,7 @@ def no_warm_up_is_possible(warmup_cosine):
 EXERCISE = Exercise(
     title="Warm up, then half a cosine",
     chapter=15,
+    place=3,
     week=3,
     symbol="folio.optim.schedule:warmup_cosine",
     task="""
