@@ -74,7 +74,7 @@ def decimals(rows: list[list[float]]) -> list[list[str]]:
 
 def arrows_of_keys() -> Markup:
     """The query of "sat" among the three keys, as arrows in the plane."""
-    unit, left, low = 88, 60, 250
+    unit, left, low = 112, 60, 214
 
     def ray(vector: list[float], color: str, name: str, dx: float, dy: float):
         x, y = left + unit * vector[0], low - unit * vector[1]
@@ -87,28 +87,28 @@ def arrows_of_keys() -> Markup:
         )
 
     axes = [
-        tag("line", x1=left, y1=low, x2=left + 250, y2=low, stroke=paint("rule")),
-        tag("line", x1=left, y1=low, x2=left, y2=60, stroke=paint("rule")),
+        tag("line", x1=left, y1=low, x2=left + 270, y2=low, stroke=paint("rule")),
+        tag("line", x1=left, y1=low, x2=left, y2=80, stroke=paint("rule")),
     ]
     scores = [
         label(
             f"{word}: {dot(QUERIES[2], key):g} / √2 = "
             f"{dot(QUERIES[2], key) / math.sqrt(2):.2f}",
-            330,
+            370,
             110 + 24 * i,
             color="ink",
         )
         for i, (word, key) in enumerate(zip(WORDS, KEYS, strict=True))
     ]
     return picture(
-        500,
-        280,
+        540,
+        244,
         *axes,
-        ray(QUERIES[2], QUERY, "query of sat", -50, -10),
+        ray(QUERIES[2], QUERY, "query of sat", -36, -12),
         ray(KEYS[0], KEY, "key of the", -26, 20),
-        ray(KEYS[1], KEY, "key of cat", 8, 2),
-        ray(KEYS[2], KEY, "key of sat", -10, -12),
-        label("scores", 330, 84, font_weight=600, color=RESULT),
+        ray(KEYS[1], KEY, "key of cat", -30, -12),
+        ray(KEYS[2], KEY, "key of sat", -24, -12),
+        label("scores", 370, 84, font_weight=600, color=RESULT),
         *scores,
         narrow=True,
     )

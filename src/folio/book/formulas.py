@@ -1,6 +1,8 @@
-"""Formulas as MathML, made while the book is built: the site needs no script for them.
+"""Formulas, set while the book is built: the site needs no script for them.
 
-Every browser of today draws MathML, screen readers read it, and e-books hold it.
+Inline they are MathML, which every browser of today draws and screen readers read.
+Displayed ones are drawn by the typesetter of the print, because a browser without a
+font for mathematics, as on many phones, can't stretch a parenthesis.
 """
 
 from __future__ import annotations
@@ -53,6 +55,43 @@ def to_mathml(formulas: list[tuple[str, bool]]) -> list[str | None]:
     return [_only_math(text) for text in paragraphs]
 
 
+def to_svg(formulas: list[str]) -> list[str]:
+    """Displayed formulas as drawings in the color of the text, a page each."""
+    import pypandoc
+    import typst
+
+    if not formulas:
+        return []
+    text = "\n\n".join(f"$${tidy(tex).strip()}$$" for tex in formulas)
+    command = [pypandoc.get_pandoc_path(), "-f", "markdown", "-t", "typst"]
+    done = subprocess.run(
+        [*command, "--wrap=none"],
+        input=re.sub(r"\n\s*\n(?!\$\$)", "\n", text),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    pages = "\n#pagebreak()\n".join(done.stdout.strip().split("\n\n"))
+    source = f"{PAGE}\n{pages}\n"
+    made = typst.compile(source.encode(), format="svg", ignore_system_fonts=True)
+    drawings = [made] if isinstance(made, bytes) else made
+    return [_scaled(drawing.decode()) for drawing in drawings]
+
+
+PAGE = """#set page(width: auto, height: auto, margin: 1pt)
+#set text(font: "Libertinus Serif", size: 10pt)"""
+
+
+def _scaled(svg: str) -> str:
+    """Sizes in em, so that formulas grow with the text."""
+    svg = svg[svg.index("<svg") :].replace('"#000000"', '"currentColor"')
+    box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
+    wide, high = float(box[1]) / 10, float(box[2]) / 10
+    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
+    style = f'style="width:{wide:.2f}em;height:{high:.2f}em"'
+    return svg.replace("<svg ", f'<svg {style} aria-hidden="true" ', 1)
+
+
 def _only_math(text: str) -> str | None:
     found = re.search(r"<math.*</math>", text, flags=re.DOTALL)
     if not found:
@@ -82,6 +121,10 @@ def convert(app, doctree: nodes.document) -> None:
         if made is None:
             logger.warning("no such formula: %s", node.astext(), location=node)
         node["mathml"] = made or ""
+    displayed = [node for node in found if isinstance(node, nodes.math_block)]
+    drawings = to_svg([node.astext() for node in displayed])
+    for node, drawing in zip(displayed, drawings, strict=True):
+        node["svg"] = drawing
 
 
 def visit_inline(self, node: nodes.math) -> None:
@@ -92,7 +135,8 @@ def visit_inline(self, node: nodes.math) -> None:
 def visit_display(self, node: nodes.math_block) -> None:
     """Centered, its number at the right; it scrolls where a phone is narrow."""
     name = f' id="equation-{node["label"]}"' if node.get("label") else ""
-    self.body.append(f'<div class="formula"{name}>{node["mathml"]}')
+    self.body.append(f'<div class="formula"{name}>{node["svg"]}')
+    self.body.append(f'<span class="spoken">{node["mathml"]}</span>')
     if node.get("number"):
         number = get_node_equation_number(self, node)
         self.body.append(f'<span class="eqno">({number})</span>')

@@ -51,6 +51,12 @@ class OnePage(SingleFileHTMLBuilder):
                 document, _, name = target.removeprefix("#document-").partition("#")
                 node["refuri"] = "#" + anchor(document, name or "top")
 
+    def assemble_toc_secnumbers(self) -> dict:
+        return self.env.toc_secnumbers  # `Plain` looks them up chapter by chapter
+
+    def assemble_toc_fignumbers(self) -> dict:
+        return self.env.toc_fignumbers
+
     def handle_page(self, pagename: str, addctx: dict, *rest, **more) -> None:
         if pagename != self.config.root_doc:
             return

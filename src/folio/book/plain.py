@@ -7,7 +7,6 @@ import html
 from pathlib import Path
 
 from docutils import nodes
-from sphinx.util.math import get_node_equation_number
 from sphinx.writers.html5 import HTML5Translator
 
 from folio.viz.color import resolve
@@ -44,7 +43,7 @@ class Plain(HTML5Translator):
         raise nodes.SkipNode
 
     def visit_math_block(self, node: nodes.math_block) -> None:
-        number = get_node_equation_number(self, node) if node.get("number") else ""
+        number = ".".join(map(str, self.number_of("displaymath", node)))
         name = node["ids"][0] if node["ids"] else ""
         self.body.append(
             f'<div class="formula" id="{name}" data-number="{number}">'
@@ -136,15 +135,19 @@ class Plain(HTML5Translator):
                 return places[name]
         return None
 
+    def number_of(self, kind: str, node: nodes.Element) -> tuple[int, ...]:
+        """The number of a figure, table or formula; () without one."""
+        known = self.builder.env.toc_fignumbers.get(self.document_of(), {}).get(
+            kind, {}
+        )
+        found = [known.get(self.old_id(name)) for name in node["ids"]]
+        return next((number for number in found if number), ())
+
     def add_fignumber(self, node: nodes.Element) -> None:
-        figures = self.builder.env.toc_fignumbers.get(self.document_of(), {})
-        for kind, form in (("figure", "Figure %s"), ("table", "Table %s")):
-            for name in node["ids"]:
-                number = figures.get(kind, {}).get(self.old_id(name))
-                if number:
-                    text = form % ".".join(map(str, number))
-                    self.body.append(f'<strong class="number">{text}.</strong> ')
-                    return
+        for kind in ("figure", "table"):
+            if number := self.number_of(kind, node):
+                text = f"{kind.capitalize()} {'.'.join(map(str, number))}"
+                self.body.append(f'<strong class="number">{text}.</strong> ')
 
 
 class OnePagePlain(Plain):

@@ -153,6 +153,9 @@ def _pieces(chosen: list[int], lines: list[str]) -> tuple[Piece, ...]:
         if not runs or n != runs[-1][-1] + 1:
             runs.append([])
         runs[-1].append(n)
+    for run in runs:  # a blank line where a docstring was
+        while len(run) > 1 and not lines[run[0] - 1].strip():
+            del run[0]
     return tuple(
         Piece(run[0], tuple(lines[n - 1][margin:] for n in run)) for run in runs
     )

@@ -132,9 +132,13 @@ function M.Div(d)
     return wrap('#question[', d.content)
   elseif c:includes('quote') then
     local caption = d.content:remove(1)
+    local lines = 0
+    for _, block in ipairs(d.content) do
+      lines = lines + select(2, (block.text or ''):gsub('\n', '\n'))
+    end
     local all = wrap('#listing-caption[', {caption})
     all:extend(d.content)
-    return all
+    return wrap('#quote-box(' .. tostring(lines < SHORT_CODE + 6) .. ')[', all)
   elseif c:includes('work') then
     local all = pandoc.List(d.content)
     all:insert(1, raw('#metadata(none) <' .. d.identifier .. '>'))
