@@ -190,7 +190,7 @@ def test_every_work_is_cited_and_every_citation_is_a_work():
     for path in CHAPTERS:
         if path.name != "WRITING.md":
             text = path.read_text(encoding="utf-8")
-            cited |= set(re.findall(r"\{cite\}`([^`]+)`", text))
+            cited |= set(re.findall(r"\{citet?\}`([^`]+)`", text))
     works = set(references.read(BOOK))
     assert (cited - works, works - cited) == (set(), set())
 

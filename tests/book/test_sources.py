@@ -93,7 +93,7 @@ def test_works_know_how_they_are_named(tmp_path):
     path = tmp_path / references.NAME
     path.write_text(f'[x]\n{WORK}arxiv = "1.2"\n')
     work = references.read(tmp_path)["x"]
-    assert work.short == "B et al. 2001"
+    assert (work.short, work.named) == ("(B et al. 2001)", "B et al. (2001)")
     assert work.people == "A B, C D, and E F"
     assert work.link == "https://arxiv.org/abs/1.2"
 

@@ -12,7 +12,10 @@ from folio.book import references
 
 
 class Cite(SphinxRole):
-    """{cite}`vaswani2017` is a link that says "Vaswani et al. 2017"."""
+    """{cite}`vaswani2017` is "(Vaswani et al. 2017)", and a link to the work.
+
+    {citet}`vaswani2017` is "Vaswani et al. (2017)", for the middle of a sentence.
+    """
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         path = Path(self.env.srcdir) / references.NAME
@@ -21,9 +24,10 @@ class Cite(SphinxRole):
         if self.text not in works:
             message = f"no work {self.text!r} in {references.NAME}"
             return [], [self.inliner.reporter.error(message, line=self.lineno)]
+        work = works[self.text]
         link = addnodes.pending_xref(
             "",
-            nodes.inline("", works[self.text].short),
+            nodes.inline("", work.named if self.name == "citet" else work.short),
             refdomain="std",
             reftype="ref",
             reftarget=f"ref-{self.text}".lower(),

@@ -52,6 +52,7 @@ def setup(app) -> dict[str, object]:
         app.add_directive(name, directive)
     app.add_role("number", Number())
     app.add_role("cite", Cite())
+    app.add_role("citet", Cite())
     for node, visit, depart in (
         (drawing, visit_drawing, None),
         (cell, visit_cell, depart_cell),

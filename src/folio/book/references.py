@@ -32,12 +32,20 @@ class Work:
         return f"https://doi.org/{self.doi}" if self.doi else self.url
 
     @property
-    def short(self) -> str:
-        """How the text names it: "Vaswani et al. 2017"."""
+    def families(self) -> str:
+        """The authors as the text names them: "Vaswani et al."."""
         families = [name.split(",")[0] for name in self.authors]
-        if len(families) > 2:
-            return f"{families[0]} et al. {self.year}"
-        return f"{' and '.join(families)} {self.year}"
+        return f"{families[0]} et al." if len(families) > 2 else " and ".join(families)
+
+    @property
+    def short(self) -> str:
+        """Beside a statement: "(Vaswani et al. 2017)"."""
+        return f"({self.families} {self.year})"
+
+    @property
+    def named(self) -> str:
+        """In a sentence: "Vaswani et al. (2017)"."""
+        return f"{self.families} ({self.year})"
 
     @property
     def people(self) -> str:

@@ -1,0 +1,243 @@
+"""Guides built in every form: what is written, and what is refused."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from chapters import BOOK
+from folio.book import build
+from folio.book.portable import code_cell
+from folio.config import UserError
+
+# what a browser would load by itself: not links that a reader may follow
+REQUESTS = re.compile(
+    r"""<(?:script|img|iframe|source|video|audio|embed|object)\b[^>]*\b
+        (?:src|data|srcset)=["']?(?:https?:)?//[^"'\s>]+
+      | <link\b(?![^>]*rel=["'](?:canonical|author|license))[^>]*
+        \bhref=["']?(?:https?:)?//[^"'\s>]+
+      | url\(\s*["']?(?:https?:)?//[^)]+
+      | @import\s+["'](?:https?:)?//[^"']+
+      | (?:fetch|importScripts|open)\(\s*["'](?:https?:)?//[^"']+""",
+    re.VERBOSE,
+)
+
+
+def requests_of(folder: Path) -> list[str]:
+    """Everything that pages, styles and scripts would load from elsewhere."""
+    files = [p for p in folder.rglob("*") if p.suffix in (".html", ".css", ".js")]
+    assert files
+    texts = {path: path.read_text(encoding="utf-8") for path in files}
+    return [f"{p.name}: {m[0]}" for p, t in texts.items() for m in REQUESTS.finditer(t)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<script async src="https://cdn.example/x.js">',
+        '<img alt="x" src="//example/x.png">',
+        '<link rel="stylesheet" href="https://fonts.example/css">',
+        "body { background: url('http://example/x.png') }",
+        '@import "https://example/x.css";',
+        'fetch("https://example/data.json")',
+    ],
+)
+def test_a_request_would_be_found(text):
+    assert REQUESTS.search(text)
+
+
+@pytest.fixture(scope="module")
+def built(guide, tmp_path_factory):
+    """The template as a site, Markdown and notebooks."""
+    out = tmp_path_factory.mktemp("out")
+    for form in ("html", "markdown", "notebooks"):
+        build.FORMS[form](guide, out / form)
+    return out
+
+
+def test_the_site_holds_quotes_outputs_and_their_links(built):
+    page = (built / "html" / "01-first.html").read_text()
+    assert '<span class="section-number">1 </span>' in page
+    assert "[0.09, 0.245, 0.665]" in page
+    link = re.search(r'href="(source/folio/scratch/attention.html)#(L-\d+)"', page)
+    source = (built / "html" / link[1]).read_text()
+    assert f'id="{link[2]}"' in source
+    assert "var(--train)" in page
+    assert "<details" in page
+    assert "Vaswani et al. 2017" in page
+
+
+def test_the_site_asks_nobody_for_anything(built):
+    assert requests_of(built / "html") == []
+
+
+def test_the_site_needs_no_script_for_formulas(built):
+    page = (built / "html" / "01-first.html").read_text()
+    formula = re.search(r'<div class="formula".*?</div>', page, re.DOTALL)[0]
+    assert "<svg" in formula
+    assert "<math" in formula
+    assert not re.search(r"<script[^>]*mathjax", page, re.IGNORECASE)
+
+
+def test_markdown_is_plain_and_whole(built):
+    text = (built / "markdown" / "01-first.md").read_text()
+    assert "{" not in re.sub(r"```.*?```|\$\$.*?\$\$|\$[^$]+\$", "", text, flags=re.S)
+    assert "total = sum(exponentials)" in text
+    assert "[0.09, 0.245, 0.665]" in text
+    figure = re.search(r"!\[[^\]]+\]\((figures/[^)]+)\)", text)
+    svg = (built / "markdown" / figure[1]).read_text()
+    assert svg.startswith("<svg xmlns")
+    assert "var(" not in svg
+
+
+def test_a_notebook_is_one_file_that_installs_folio_first(built):
+    book = json.loads((built / "notebooks" / "01-first.ipynb").read_text())
+    kinds = [cell["cell_type"] for cell in book["cells"]]
+    assert kinds == ["code", "markdown", "code", "markdown"]
+    assert "".join(book["cells"][0]["source"]).startswith("%pip install")
+    text = "".join(book["cells"][3]["source"])
+    assert "data:image/svg+xml;base64," in text
+    assert "](figures/" not in text
+
+
+def test_a_cell_that_is_to_fail_lets_jupyter_go_on():
+    assert code_cell("1 / 0", raises=True)["metadata"]["tags"] == ["raises-exception"]
+    assert code_cell("1")["metadata"] == {}
+
+
+def test_the_pdf_is_the_same_to_the_byte(guide, tmp_path):
+    first = build.pdf(guide, tmp_path / "a" / "pdf").read_bytes()
+    second = build.pdf(guide, tmp_path / "b" / "pdf").read_bytes()
+    assert first == second
+    assert first.startswith(b"%PDF-")
+    typst = (tmp_path / "a" / ".kept" / "page" / "book.typ").read_text()
+    assert "Exercise 1.1" in typst
+    assert '#numbered("(1.1)")' in typst
+    assert "#answer-head(<01-first--ex-shift>" in typst
+
+
+@pytest.mark.slow
+def test_the_e_book_holds_the_chapters_and_the_same_bytes(guide, tmp_path):
+    first = build.epub(guide, tmp_path / "a" / "epub")
+    with zipfile.ZipFile(first) as book:
+        pages = [book.read(n).decode() for n in book.namelist() if "/ch" in n]
+    assert any("A first chapter" in page and "<math" in page for page in pages)
+    second = build.epub(guide, tmp_path / "b" / "epub")
+    assert first.read_bytes() == second.read_bytes()
+
+
+# ---- what is refused -----------------------------------------------------------------
+
+WRONG = """# Wrong
+
+```{quote} folio.scratch.attention.sofmax
+```
+
+```{exercise} one
+:check: no_such_exercise
+Do it.
+```
+
+```{drawing} bars.chanzes([1])
+:alt: nothing
+x
+```
+
+See {cite}`nobody2000` and {number}`bench/none:x`.
+
+```{quiz}
+- q: Only one?
+  options: [yes, no]
+  answer: 1
+  why: One.
+```
+"""
+
+
+def test_mistakes_of_authors_are_told_of_with_their_lines(guide, tmp_path, capsys):
+    folder = tmp_path / "wrong"
+    shutil.copytree(guide, folder)
+    (folder / "01-first.md").write_text(WRONG)
+    with pytest.raises(UserError) as error:
+        build.html(folder, tmp_path / "out")
+    told = capsys.readouterr().err + str(error.value)
+    for line, words in {
+        3: "no 'sofmax' in attention.py",
+        6: "no exercise 'no_such_exercise'",
+        11: "no 'chanzes' in figures/bars.py",
+        16: "no work 'nobody2000'",
+        18: "1 questions; ask 5",
+    }.items():
+        assert re.search(rf"01-first\.md:{line}: .*{re.escape(words)}", told), words
+    assert "no record 'bench/none'" in told
+    assert "\n" not in str(error.value)
+    with pytest.raises(UserError):  # and again, though nothing has changed
+        build.html(folder, tmp_path / "out")
+
+
+def test_a_cell_that_fails_fails_the_build_at_its_line(guide, tmp_path):
+    folder = tmp_path / "failing"
+    shutil.copytree(guide, folder)
+    text = "# One\n\nText.\n\n```{code-cell}\n:hide:\nx = 1\nx / 0\n```\n"
+    (folder / "01-first.md").write_text(text)
+    with pytest.raises(UserError, match=r"01-first.md:8: .*ZeroDivisionError"):
+        build.markdown(folder, tmp_path / "out")
+
+
+def test_without_the_extra_one_line_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setitem(build.NEEDED, "no_such_module", "no-such-package")
+    with pytest.raises(UserError) as error:
+        build.html(BOOK, tmp_path)
+    assert str(error.value) == (
+        "folio book needs the package no-such-package: pip install 'folio-llm[book]'"
+    )
+
+
+def test_a_new_guide_overwrites_nothing(tmp_path):
+    (tmp_path / "mine.md").write_text("precious")
+    with pytest.raises(UserError, match="is not empty"):
+        build.new(tmp_path)
+
+
+# ---- the book itself: minutes --------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def book(extra, tmp_path_factory):
+    out = tmp_path_factory.mktemp("book")
+    for form in ("html", "notebooks"):
+        build.FORMS[form](BOOK, out / form)
+    return out
+
+
+@pytest.mark.slow
+def test_the_book_asks_nobody_for_anything(book):
+    assert requests_of(book / "html") == []
+
+
+@pytest.mark.slow
+def test_notebooks_run_from_top_to_bottom(book, tmp_path):
+    for path in sorted((book / "notebooks").glob("[0-9]*.ipynb")):
+        cells = json.loads(path.read_text())["cells"]
+        code = [cell for cell in cells if cell["cell_type"] == "code"][1:]
+        lines = []
+        for cell in code:
+            text = "".join(cell["source"])
+            if cell["metadata"].get("tags"):
+                text = f"try:\n    exec({text!r})\nexcept Exception: pass"
+            lines.append(text)
+        script = tmp_path / f"{path.stem}.py"
+        script.write_text("\n".join(lines))
+        done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+        assert done.returncode == 0, f"{path.name}: {done.stderr[-600:]}"
+
+
+@pytest.mark.slow
+def test_the_printed_book_is_the_same_to_the_byte(extra, tmp_path):
+    first, second = (build.pdf(BOOK, tmp_path / n / "pdf") for n in "ab")
+    assert first.read_bytes() == second.read_bytes()
