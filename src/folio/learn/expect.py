@@ -6,12 +6,15 @@ of its kind. A wrong type, shape or dtype, and NaN, are told before any value is
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from folio.learn.exercise import Broken
+
+if TYPE_CHECKING:
+    import torch  # exercises that need it load it; others take no time for it
 
 
 def expect(holds: bool, broken: str) -> None:
@@ -31,6 +34,7 @@ def equal(got: Any, wanted: Any, broken: str) -> None:
 def same(got: Any, wanted: Any, broken: str, tolerance: float = 1e-5) -> None:
     """Numbers must have one form and, but for rounding, the same values.
 
+    >>> import torch
     >>> same(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0]), "sums grow")
     Traceback (most recent call last):
     folio.learn.exercise.Broken: sums grow: 2 at [1], expected 3
@@ -50,7 +54,7 @@ def alike(got: Any, wanted: Any) -> None:
     """The type, the shape and the dtype of `wanted`, and no NaN where it has none."""
     if type(got) is not type(wanted) and not (_is_tensor(got) and _is_tensor(wanted)):
         raise Broken(f"wrong type: the result is {kind(got)}, expected {kind(wanted)}")
-    if isinstance(wanted, (torch.Tensor, np.ndarray)):
+    if isinstance(wanted, np.ndarray) or _is_tensor(wanted):
         if tuple(got.shape) != tuple(wanted.shape):
             shapes = tuple(got.shape), tuple(wanted.shape)
             raise Broken("wrong shape: the result has {}, expected {}".format(*shapes))
@@ -77,7 +81,7 @@ def first_change(before: Any, after: Any, tolerance: float = 1e-6) -> int | None
 
 def numbers(values: Any) -> np.ndarray:
     """Any of them as an array of float64; rows of unequal lengths, end to end."""
-    if isinstance(values, torch.Tensor):
+    if _is_tensor(values):
         values = values.detach().cpu().double().numpy()
     if isinstance(values, list) and _is_ragged(values):
         return np.concatenate([numbers(value) for value in values])
@@ -94,7 +98,8 @@ def _lengths(values: Any) -> Any:
 
 
 def _is_tensor(value: Any) -> bool:
-    return isinstance(value, torch.Tensor)
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
 
 
 def kind(value: Any) -> str:
@@ -117,4 +122,6 @@ def short(value: Any, longest: int = 70) -> str:
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     """Random numbers that are the same every time."""
+    import torch
+
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))

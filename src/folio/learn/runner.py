@@ -50,6 +50,7 @@ def run_alone(command: list[str], seconds: float) -> tuple[int | None, str, str]
             stdout=output,
             stderr=errors,
             start_new_session=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},  # small numbers, small models
         )
         try:
             status: int | None = process.wait(seconds)

@@ -106,7 +106,7 @@ def drawn(
         )
 
     curves = [
-        line("reference", reference, color="reference"),
+        line("reference", reference, color="other"),
         line("yours", yours, dashed=True),
     ]
     numbers = [

@@ -1,0 +1,132 @@
+"""Training with a learner's pieces: they take part, and failures name them."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from folio.config import UserError
+from folio.learn import train as training
+from folio.learn.exercises import find
+from folio.learn.folder import Folder
+from folio.learn.lesson import MODELS, pieces_of
+from folio.learn.train import drawn, summary, train
+from learn.answers import changed, right, write
+
+
+def result(*losses: float) -> dict:
+    return {"losses": losses, "samples": [(1, losses[0], "<b>once")], "seconds": 1.0}
+
+
+def passed(folder, name: str, text: str) -> None:
+    write(folder, name, text)
+    Folder(folder).note(find(name), passed=True)
+
+
+def test_only_what_has_passed_takes_part(tmp_path, monkeypatch):
+    passed(tmp_path, "layer_norm", right("layer_norm"))
+    write(tmp_path, "small_gpt", "not yet")
+    asked = []
+
+    def lesson(model, steps, pieces):
+        asked.append((model, steps, pieces))
+        return result(3.0, 2.0)
+
+    monkeypatch.setattr(training, "lesson", lesson)
+    page = train(tmp_path, steps=7)
+    file = (tmp_path / "layer_norm.py").resolve()
+    assert asked == [("gpt", 7, [f"layer_norm={file}"]), ("gpt", 7, [])]
+    text = page.read_text()
+    assert "LayerNorm" in text
+    assert "&lt;b&gt;once" in text
+    assert "the curves lie on one another" in text
+
+
+def test_curves_that_differ_are_said_to():
+    said = summary(result(3.0, 2.5), result(3.0, 2.0))
+    assert "the curves differ by 0.500 nats at most" in said
+    assert "yours" in drawn("llama", ["rotary"], result(3.0, 2.5), result(3.0, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "no piece of this model has passed yet"),
+        ({"model": "bert"}, "choose one of gpt, llama"),
+        ({"steps": 0}, "must be at least 1"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path, options, said):
+    with pytest.raises(UserError, match=said):
+        train(tmp_path, **options)
+
+
+def test_a_piece_that_is_gone(tmp_path):
+    Folder(tmp_path).note(find("layer_norm"), passed=True)
+    with pytest.raises(UserError, match=r"layer_norm\.py has passed, but is gone"):
+        train(tmp_path)
+
+
+def test_every_piece_is_an_exercise():
+    for model in MODELS:
+        assert [find(name).name for name in pieces_of(model)] == list(pieces_of(model))
+
+
+def lesson(tmp_path, model: str, *pieces: str) -> dict:
+    """Two steps, in a process of its own."""
+    out = tmp_path / "out.json"
+    command = [sys.executable, "-m", "folio.learn.lesson", model, "2", str(out)]
+    subprocess.run([*command, *pieces], check=True, capture_output=True)
+    return json.loads(out.read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", sorted(MODELS))
+def test_right_pieces_give_the_reference(tmp_path, model):
+    pieces = [
+        f"{name}={write(tmp_path, name, right(name))}" for name in pieces_of(model)
+    ]
+    mine, reference = lesson(tmp_path, model, *pieces), lesson(tmp_path, model)
+    assert mine["losses"] == reference["losses"]
+    assert mine["samples"] == reference["samples"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "name"), [(m, n) for m in sorted(MODELS) for n in pieces_of(m)]
+)
+def test_every_piece_really_takes_part(tmp_path, model, name):
+    """One that fails when it is called stops the training, and is named."""
+    exercise = find(name)
+    text = right(name)
+    last = exercise.path[-1]
+    if isinstance_of_class(text, last):
+        text += f"\n\ndef fail(*_):\n    raise OSError('{name}')\n"
+        text += f"\n\n{last}.__init__ = fail\n"
+        text = text.replace(f"{last}.__init__ = fail", broken_class(last))
+    else:
+        text += f"\n\nimport functools\nlive = {last}\n\n\n@functools.wraps(live)\n"
+        text += f"def {last}(*_, **__):\n    raise OSError('{name}')\n"
+    found = lesson(tmp_path, model, f"{name}={write(tmp_path, name, text)}")
+    assert f"{name}.py, line" in found["failed"]
+    assert found["failed"].endswith(f"OSError: {name}")
+
+
+def isinstance_of_class(text: str, name: str) -> bool:
+    return f"class {name}" in text
+
+
+def broken_class(name: str) -> str:
+    """Its signature stays as it is, so that only calling it fails."""
+    return (
+        f"import functools\n\nlive = {name}.__init__\n"
+        f"{name}.__init__ = functools.wraps(live)(fail)"
+    )
+
+
+@pytest.mark.slow
+def test_a_piece_without_a_signature_is_named(tmp_path):
+    text = changed("layer_norm", "gain: Tensor,", "weight: Tensor,")
+    piece = f"layer_norm={write(tmp_path, 'layer_norm', text)}"
+    assert "wrong signature" in lesson(tmp_path, "gpt", piece)["failed"]
