@@ -234,6 +234,7 @@ def commands(
         export_run(run, path, format="gguf", say=lambda text: None)
         llama = [peer, "-m", "llama_cpp.server", "--model", str(path), "--port"]
         llama += [ports[2], "--n_ctx", str(SHAPE["max_seq_len"])]
+        llama += ["--interrupt_requests", "False"]  # which it does by default
         llama += ["--n_threads", str(torch.get_num_threads())]
         found["llama-cpp-python"] = (llama, int(ports[2]), "model")
     return found
