@@ -45,6 +45,7 @@ class Fault:
         self.late = chance.choice((0, 0, 1))  # calls of that step that still succeed
         self.times = chance.choice((1, 1, 3))
         self.steps, self.hits = 0, 0
+        self.struck: set[Handle] = set()  # whose samples were in a call that failed
 
     def step(self, engine: Engine) -> None:
         """One step, as a worker takes it."""
@@ -59,14 +60,26 @@ class Fault:
             calls[0] += 1
             if calls[0] > self.late:
                 self.hits += 1
+                self.struck |= self.involved(engine, arguments)
                 raise self.error
             return real(*arguments)
 
         with replaced(owner, name, fails):
             try:
                 engine.step()
-            except Exception as error:
+            except ERRORS as error:
                 engine.fail(error)
+
+    def involved(self, engine: Engine, arguments: tuple[Any, ...]) -> set[Handle]:
+        """Whose work it was: where that can't be seen, that of all who run."""
+        samples = engine.scheduler.running
+        if self.place == "the layers":
+            samples = arguments[0].sequences
+        elif self.place == "the choice":
+            samples = arguments[2]
+        elif self.place == "the plan":
+            samples = [*samples, *engine.scheduler.waiting]
+        return {sample.handle for sample in samples}
 
 
 def work(home: Any, seed: int, trials: int) -> Tally:
@@ -89,9 +102,10 @@ def work(home: Any, seed: int, trials: int) -> Tally:
             samples = zip(handle.completions, wanted, strict=True)
             problems += [_wrong(sample, solo) for sample, solo in samples]
             ended = [sample.finish for sample in handle.completions]
-            kinds += ["requests that failed" if "error" in ended else "not touched"]
-        if not fault.hits and "requests that failed" in kinds:
-            problems.append("a request failed without a fault")
+            failed = "error" in ended
+            kinds += ["requests that failed" if failed else "not touched"]
+            if failed and handle not in fault.struck:
+                problems.append("a request failed that had no part in the step")
         tally.note(where, next(filter(None, problems), None), *kinds)
     return tally
 
@@ -112,17 +126,16 @@ def _wrong(sample: Any, wanted: tuple) -> str | None:
 
 @contextlib.contextmanager
 def broken() -> Iterator[None]:
-    """Who fails is told so, and keeps its place and its pages."""
+    """Whoever is in the engine ends with the error of one batch."""
+    real = Engine._fail
 
-    def leaky(
+    def everybody(
         self: Engine, sequences: list[Sample], error: Exception, touched: list[Handle]
     ) -> None:
-        for sequence in sequences:
-            if not sequence.finished:
-                sequence.handle.put(sequence.fail(error))
-                touched.append(sequence.handle)
+        scheduler = self.scheduler
+        real(self, [*scheduler.running, *scheduler.waiting], error, touched)
 
-    with replaced(Engine, "_fail", leaky):
+    with replaced(Engine, "_fail", everybody):
         yield
 
 
@@ -147,7 +160,7 @@ ROW = Row(
     "what fails in a step fails only those in it; the engine goes on",
     parts,
     work,
-    "leaves those who failed where they are",
+    "fails everybody for an error in one batch",
     broken,
     settled,
 )

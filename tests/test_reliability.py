@@ -92,10 +92,8 @@ def test_killed_and_raced_again_and_again(tmp_path):
 
 
 def test_every_row_of_the_specification_has_its_trials():
-    assert sorted(each.number for each in ROWS.values()) == [
-        *range(1, 9),
-        *range(11, 21),
-    ]
+    numbers = sorted(each.number for each in ROWS.values())
+    assert numbers == [*range(1, 9), *range(11, 21)]
     assert {*QUICK, *FORKING} == set(ROWS)
     full = {name: each.parts(False) for name, each in ROWS.items()}
     counts = {n: sum(p.get("trials", 0) for p in full[n].values()) for n in full}
@@ -105,11 +103,9 @@ def test_every_row_of_the_specification_has_its_trials():
     assert counts["text_streams"] == counts["forged_turns"] == 100_000
     assert counts["bodies"] == 200_000
     assert counts["cancels"] >= 40_000
-    assert (counts["faults"], counts["neighbors"], counts["shutdowns"]) == (
-        500,
-        5000,
-        200,
-    )
+    assert counts["faults"] == 500
+    assert counts["neighbors"] == 5000
+    assert counts["shutdowns"] == 200
     assert counts["disk"] == 1000 + 20 * 5
     assert len({p["stage"] for p in full["resume"].values()}) == 7
     assert sum(p["races"] for p in full["locks"].values()) == 200
