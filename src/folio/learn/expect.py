@@ -79,6 +79,16 @@ def first_change(before: Any, after: Any, tolerance: float = 1e-6) -> int | None
     return int(changed.argmax()) if changed.any() else None
 
 
+def no_look_ahead(before: Any, after: Any, changed: int, what: str = "output") -> None:
+    """Of two results, the second with another token `changed`: all before are equal."""
+    place = first_change(before, after)
+    if place is not None and place < changed:
+        raise Broken(
+            f"a query must not look at a later key: changing token {changed} changed "
+            f"the {what} at token {place}"
+        )
+
+
 def numbers(values: Any) -> np.ndarray:
     """Any of them as an array of float64; rows of unequal lengths, end to end."""
     if _is_tensor(values):

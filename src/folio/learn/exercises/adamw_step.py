@@ -3,7 +3,7 @@
 import torch
 
 from folio.learn.exercise import Exercise, Wrong
-from folio.learn.expect import normal, same
+from folio.learn.expect import same
 
 
 def fresh(*values: float):
@@ -36,17 +36,22 @@ def decay_shrinks_the_weight_itself(step):
     )
 
 
-def many_steps_equal_torch(step):
-    mine, theirs = normal(5), torch.nn.Parameter(normal(5))
-    mean, square = torch.zeros(5), torch.zeros(5)
-    options = {"lr": 0.01, "betas": (0.8, 0.9), "eps": 1e-4, "weight_decay": 0.3}
-    optimizer = torch.optim.AdamW([theirs], **options)
-    for i in range(1, 6):
-        gradient = normal(5, seed=i)
-        step(mine, gradient.clone(), mean, square, i, **options)
-        theirs.grad = gradient
-        optimizer.step()
-        same(mine, theirs.data, f"torch.optim.AdamW after {i} steps")
+def paper(p, mean, square, g, step, lr, betas, eps, decay):
+    """Algorithm 2 of Loshchilov & Hutter (2019) for one number: p, mean, square."""
+    mean = betas[0] * mean + (1 - betas[0]) * g
+    square = betas[1] * square + (1 - betas[1]) * g * g
+    means = mean / (1 - betas[0] ** step), square / (1 - betas[1] ** step)
+    return p - lr * (means[0] / (means[1] ** 0.5 + eps) + decay * p), mean, square
+
+
+def many_steps_follow_the_paper(step):
+    p, mean, square = fresh(1.5)
+    number = 1.5, 0.0, 0.0
+    rates = {"lr": 0.01, "betas": (0.8, 0.9), "eps": 0.01}
+    for i, gradient in enumerate((0.3, -0.1, 0.02, 1.0), 1):
+        step(p, torch.tensor([gradient]), mean, square, i, weight_decay=0.3, **rates)
+        number = paper(*number, gradient, i, *rates.values(), 0.3)
+        same(p, torch.tensor([number[0]]), f"the paper's algorithm after {i} steps")
 
 
 EXERCISE = Exercise(
@@ -69,7 +74,7 @@ EXERCISE = Exercise(
         the_first_step_has_the_size_of_the_rate,
         averages_are_updated_in_place,
         decay_shrinks_the_weight_itself,
-        many_steps_equal_torch,
+        many_steps_follow_the_paper,
     ),
     wrong=(
         Wrong(
@@ -100,7 +105,7 @@ EXERCISE = Exercise(
             "eps under the root",
             "square_hat.sqrt() + eps",
             "(square_hat + eps).sqrt()",
-            "AdamW after",
+            "the paper's algorithm after",
         ),
     ),
 )
