@@ -98,7 +98,12 @@ def test_what_fails_again_has_not_passed(tmp_path, judged):
 
 def test_a_damaged_progress_is_named_and_left(tmp_path, judged):
     write(tmp_path, "rms_norm", "")
-    for damage in ('{"rms_norm": {"pas', '["list"]', '{"rms_norm": 3}'):
+    for damage in (
+        '{"rms_norm": {"pas',
+        '["list"]',
+        '{"rms_norm": 3}',
+        '{"a": {"hints": "x"}}',
+    ):
         (tmp_path / PROGRESS).write_text(damage)
         with pytest.raises(UserError, match=r"progress\.json is damaged; move it away"):
             commands.check(["rms_norm"], tmp_path)
@@ -134,9 +139,13 @@ def test_progress_is_written_whole_or_not(tmp_path, monkeypatch):
             "no exercises in chapter 99",
         ),
         (lambda f: commands.diff("rms_norm", f), "folio learn start rms_norm"),
+        (lambda f: commands.start(["rms_norm"], f / "file"), "could not make"),
+        (lambda f: commands.hint("rms_norm", f / "file"), "could not make"),
+        (lambda f: commands.check(["rms_norm"], f / "file"), "Not a directory"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path, do, said):
+    (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError) as error:
         do(tmp_path)
     assert said in str(error.value)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from folio.config import UserError
 from folio.learn.exercises import find
 from folio.learn.runner import check_file, run_alone
 from learn.answers import changed, right, write
@@ -50,6 +51,32 @@ def test_an_end_without_a_verdict(tmp_path):
     text = changed("merge_pair", "return glued", "__import__('os')._exit(3)")
     verdict, _ = checked(tmp_path, "merge_pair", text)
     assert verdict.message.startswith("Python ended (status 3) before all was checked")
+
+
+def test_printing_without_end_fills_no_disk(tmp_path):
+    loop = "    while True:\n        print('x' * 10**6)"
+    verdict, printed = checked(
+        tmp_path, "merge_pair", changed("merge_pair", "    return glued", loop)
+    )
+    assert verdict.message == "it prints or writes more than 16 MB"
+    assert len(printed) <= 4000
+
+
+def test_a_thread_that_goes_on_is_not_waited_for(tmp_path):
+    text = right("merge_pair") + (
+        "\nimport threading, time\n"
+        "threading.Thread(target=time.sleep, args=(60,)).start()\n"
+    )
+    began = time.monotonic()
+    verdict, _ = checked(tmp_path, "merge_pair", text)
+    assert verdict.passed
+    assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
+def test_a_time_that_cannot_be(tmp_path, seconds):
+    with pytest.raises(UserError, match="must lie above 0"):
+        checked(tmp_path, "merge_pair", "", seconds)
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups here")

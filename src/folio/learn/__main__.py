@@ -11,4 +11,5 @@ add_arguments(parser)
 try:
     run(parser.parse_args())
 except UserError as error:
-    sys.exit(f"folio: {error}")
+    print(f"folio: {error}", file=sys.stderr)
+    sys.exit(2)

@@ -13,7 +13,7 @@ from typing import Any
 from folio.config import UserError
 from folio.files import write_atomically
 from folio.learn.exercise import Exercise
-from folio.learn.source import BLANK, stub
+from folio.learn.source import stub
 
 PROGRESS = "progress.json"
 
@@ -28,15 +28,19 @@ class Folder:
         """The file of one exercise, which may not be there yet."""
         return self.path / f"{exercise.name}.py"
 
+    def make(self) -> None:
+        """Make the folder, if it isn't there."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"could not make {self.path}: {error.strerror}") from None
+
     def start(self, exercise: Exercise) -> tuple[Path, bool]:
         """The file to be filled in, and whether it is new."""
         file = self.answer(exercise)
         if file.exists():
             return file, False
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"could not make {self.path}: {error.strerror}") from None
+        self.make()
         return write_atomically(file, stub(exercise)), True
 
     def reset(self, exercise: Exercise) -> Path | None:
@@ -65,11 +69,6 @@ class Folder:
         except OSError as error:
             raise UserError(f"{file}: can't read: {error.strerror}") from None
 
-    def touched(self, exercise: Exercise) -> bool:
-        """Has it been started, and is it more than the stub?"""
-        file = self.answer(exercise)
-        return file.is_file() and BLANK not in file.read_text("utf-8", "replace")
-
     def progress(self) -> dict[str, dict[str, Any]]:
         """What is known of each exercise: {"passed": bool, "hints": int}."""
         file = self.path / PROGRESS
@@ -77,7 +76,7 @@ class Folder:
             return {}
         try:
             known = json.loads(file.read_text(encoding="utf-8"))
-            if all(isinstance(entry, dict) for entry in known.values()):
+            if all(map(_makes_sense, known.values())):
                 return known
         except (ValueError, AttributeError, OSError):
             pass
@@ -89,10 +88,17 @@ class Folder:
         """Remember something of an exercise; the file is written whole or not."""
         known = self.progress()
         known[exercise.name] = known.get(exercise.name, {}) | facts
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.make()
         text = json.dumps(known, indent=1, sort_keys=True) + "\n"
         write_atomically(self.path / PROGRESS, text)
 
     def has_passed(self, exercise: Exercise) -> bool:
         """As of its last check."""
         return bool(self.progress().get(exercise.name, {}).get("passed"))
+
+
+def _makes_sense(entry: Any) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    passed, hints = entry.get("passed", False), entry.get("hints", 0)
+    return isinstance(passed, bool) and isinstance(hints, int) and hints >= 0

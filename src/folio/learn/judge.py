@@ -9,22 +9,27 @@ else of the package is imported, and writes the verdict as JSON.
 from __future__ import annotations
 
 import ast
+import contextlib
+import errno
 import faulthandler
 import inspect
 import json
 import linecache
+import os
 import sys
 import traceback
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from types import CodeType
-from typing import Any
+from typing import Any, NoReturn
 
 from folio.learn.exercise import Broken, Exercise, spoken
 from folio.learn.exercises import find
 from folio.learn.overlay import install, placed
 from folio.learn.verdict import Fault, Verdict
+
+MOST_PRINTED = 16_000_000  # bytes
 
 
 def judge(exercise: Exercise, source: str, file: str = "answer.py") -> Verdict:
@@ -143,6 +148,8 @@ def _told(error: BaseException) -> str:
         return "your code ended Python; leave `exit` out"
     if isinstance(error, RecursionError):
         return "RecursionError: it calls itself without end"
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:
+        return f"it prints or writes more than {MOST_PRINTED // 10**6} MB"
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
@@ -168,6 +175,7 @@ def main(name: str, file: str, verdict: str, seconds: str) -> None:
     After so many seconds of the learner's own code, Python says in which line it is,
     and ends.
     """
+    limit_output()
     exercise = find(name)  # with what its checks need, before the clock starts
     source = Path(file).read_text(encoding="utf-8")
     faulthandler.dump_traceback_later(float(seconds), exit=True)
@@ -189,5 +197,21 @@ def main(name: str, file: str, verdict: str, seconds: str) -> None:
     Path(verdict).write_text(json.dumps(asdict(found)), encoding="utf-8")
 
 
+def limit_output() -> None:
+    """Code that prints without end must not fill the disk."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource  # not everywhere
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_PRINTED, MOST_PRINTED))
+
+
+def leave() -> NoReturn:
+    """End now, whatever threads the learner's code has left running."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    os._exit(0)
+
+
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    leave()

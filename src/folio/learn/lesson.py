@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -87,14 +86,13 @@ def run(model: str, steps: int, say: Callable[[str], None]) -> dict[str, Any]:
         written = training.write_on(network, start, 120, length=SIZES["max_seq_len"])
         return tokenizer.decode(written[1:])
 
-    samples, began = [], time.perf_counter()
+    samples = []
     for step, loss, sample in training.samples_by_step(
         learning(), write, max(steps // 5, 1)
     ):
         samples.append((step, loss, sample))
         say(f"step {step:5}  loss {loss:.3f}  {' '.join(sample.split())[:60]}")
-    seconds = time.perf_counter() - began
-    return {"losses": losses, "samples": samples, "seconds": seconds}
+    return {"losses": losses, "samples": samples}
 
 
 def main(model: str, steps: str, out: str, *pieces: str) -> None:

@@ -15,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from folio.config import UserError
 from folio.learn.exercise import Exercise
 from folio.learn.verdict import Verdict
 
@@ -26,7 +27,12 @@ SHOWN = 4000  # characters of what the code printed
 def check_file(
     exercise: Exercise, file: Path, seconds: float = SECONDS
 ) -> tuple[Verdict, str]:
-    """The verdict on a file, and the end of what it printed."""
+    """The verdict on a file, and the end of what it printed.
+
+    UserError if `seconds`, which the learner's own code may take, can't be.
+    """
+    if not 0 < seconds <= 3600:
+        raise UserError(f"seconds = {seconds:g}: must lie above 0, up to 3600")
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "verdict.json"
         command = [sys.executable, "-m", "folio.learn.judge", exercise.name]
