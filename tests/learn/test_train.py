@@ -92,37 +92,24 @@ def test_right_pieces_give_the_reference(tmp_path, model):
     assert mine["samples"] == reference["samples"]
 
 
+def failing(name: str) -> str:
+    """A right piece that fails as soon as it is called; its signature stays."""
+    text, last = right(name), find(name).path[-1]
+    called = f"{last}.__init__" if f"class {last}" in text else last
+    return text + (
+        f"\n\nimport functools\n\nlive = {called}\n\n\n@functools.wraps(live)\n"
+        f"def fail(*_, **__):\n    raise OSError({name!r})\n\n\n{called} = fail\n"
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "name"), [(m, n) for m in sorted(MODELS) for n in pieces_of(m)]
 )
 def test_every_piece_really_takes_part(tmp_path, model, name):
-    """One that fails when it is called stops the training, and is named."""
-    exercise = find(name)
-    text = right(name)
-    last = exercise.path[-1]
-    if isinstance_of_class(text, last):
-        text += f"\n\ndef fail(*_):\n    raise OSError('{name}')\n"
-        text += f"\n\n{last}.__init__ = fail\n"
-        text = text.replace(f"{last}.__init__ = fail", broken_class(last))
-    else:
-        text += f"\n\nimport functools\nlive = {last}\n\n\n@functools.wraps(live)\n"
-        text += f"def {last}(*_, **__):\n    raise OSError('{name}')\n"
-    found = lesson(tmp_path, model, f"{name}={write(tmp_path, name, text)}")
+    found = lesson(tmp_path, model, f"{name}={write(tmp_path, name, failing(name))}")
     assert f"{name}.py, line" in found["failed"]
     assert found["failed"].endswith(f"OSError: {name}")
-
-
-def isinstance_of_class(text: str, name: str) -> bool:
-    return f"class {name}" in text
-
-
-def broken_class(name: str) -> str:
-    """Its signature stays as it is, so that only calling it fails."""
-    return (
-        f"import functools\n\nlive = {name}.__init__\n"
-        f"{name}.__init__ = functools.wraps(live)(fail)"
-    )
 
 
 @pytest.mark.slow
