@@ -151,8 +151,8 @@ def emptied(server: Any) -> str | None:
         if time.monotonic() > end and server.worker.steps > steps + 1:
             status = [s.engine.status() for s in server.catalog]
             return f"{len(server.desk.under_way)} requests and {status} are left"
-        if time.monotonic() > end + 20:
-            return "nothing moves any more"
+        if time.monotonic() > end + 3:
+            return f"{len(server.desk.under_way)} requests are left, and nothing moves"
         time.sleep(0.005)
     return None
 
@@ -172,7 +172,8 @@ def work(home: Any, seed: int, trials: int, clients: int) -> Tally:
         del server.log[:]
         asyncio.run(_crowd(known, seed, trials, clients, tally))
         problems = [emptied(server)]
-        _settle(server)
+        if problems == [None]:
+            _settle(server)
         if (after := held()) != before:
             problems.append(f"{after} instead of {before}")
         del server.log[:]
@@ -189,7 +190,7 @@ def work(home: Any, seed: int, trials: int, clients: int) -> Tally:
 
 def _settle(server: Any) -> None:
     """Until the last connections are gone."""
-    for _ in range(200):
+    for _ in range(100):
         if server.is_empty() and _connections(server.port) == 0:
             return
         time.sleep(0.02)

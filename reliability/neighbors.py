@@ -142,9 +142,9 @@ def broken() -> Iterator[None]:
 
 
 def parts(quick: bool) -> dict[str, dict[str, Any]]:
-    """Five thousand requests to five models; quick: 40 to two."""
+    """Five thousand requests to five models; quick: 20 to two."""
     names = ("plain", "hybrid") if quick else tuple(SHAPES)
-    each = 20 if quick else 1000
+    each = 10 if quick else 1000
     return {
         f"{shape}-{part}": arguments
         for shape in names

@@ -43,7 +43,7 @@ QUICK = {  # trials, of all parts together
     "cancels": 60,
     "overload": 40,
     "faults": 10,
-    "neighbors": 40,
+    "neighbors": 20,
 }
 
 pytestmark = pytest.mark.skipif(
