@@ -74,7 +74,7 @@ def decimals(rows: list[list[float]]) -> list[list[str]]:
 
 def arrows_of_keys() -> Markup:
     """The query of "sat" among the three keys, as arrows in the plane."""
-    unit, left, low = 112, 60, 214
+    unit, left, low = 112, 60, 154
 
     def ray(vector: list[float], color: str, name: str, dx: float, dy: float):
         x, y = left + unit * vector[0], low - unit * vector[1]
@@ -88,27 +88,27 @@ def arrows_of_keys() -> Markup:
 
     axes = [
         tag("line", x1=left, y1=low, x2=left + 270, y2=low, stroke=paint("rule")),
-        tag("line", x1=left, y1=low, x2=left, y2=80, stroke=paint("rule")),
+        tag("line", x1=left, y1=low, x2=left, y2=24, stroke=paint("rule")),
     ]
     scores = [
         label(
             f"{word}: {dot(QUERIES[2], key):g} / √2 = "
             f"{dot(QUERIES[2], key) / math.sqrt(2):.2f}",
             370,
-            110 + 24 * i,
+            60 + 24 * i,
             color="ink",
         )
         for i, (word, key) in enumerate(zip(WORDS, KEYS, strict=True))
     ]
     return picture(
         540,
-        244,
+        184,
         *axes,
         ray(QUERIES[2], QUERY, "query of sat", -36, -12),
         ray(KEYS[0], KEY, "key of the", -26, 20),
         ray(KEYS[1], KEY, "key of cat", -30, -12),
         ray(KEYS[2], KEY, "key of sat", -24, -12),
-        label("scores", 370, 84, font_weight=600, color=RESULT),
+        label("scores", 370, 34, font_weight=600, color=RESULT),
         *scores,
         narrow=True,
     )

@@ -189,6 +189,42 @@ def test_a_cell_that_fails_fails_the_build_at_its_line(guide, tmp_path):
         build.markdown(folder, tmp_path / "out")
 
 
+RECORDED = """# One
+
+```{recorded} heat
+:name: fig-heat
+:alt: A line.
+It falls.
+```
+
+See {numref}`fig-heat`, {number}`heat:steps|,d` steps, {cite}`vaswani2017`.
+
+```{code-cell}
+:raises: ValueError
+float("three")
+```
+"""
+
+
+def test_what_was_recorded_is_printed_with_how_it_was_made(guide, tmp_path):
+    folder = tmp_path / "recorded"
+    shutil.copytree(guide, folder)
+    (folder / "01-first.md").write_text(RECORDED)
+    (folder / "results").mkdir()
+    (folder / "results" / "heat.svg").write_text('<svg viewBox="0 0 1 1"></svg>\n')
+    facts = {"command": "python heat.py", "date": "2026-01-02T03:04", "steps": 1200}
+    (folder / "results" / "heat.json").write_text(json.dumps(facts))
+    out = build.markdown(folder, tmp_path / "out" / "markdown")
+    text = (out / "01-first.md").read_text()
+    assert "It falls. Recorded by" in text.replace("*", "")
+    assert "python heat.py" in text
+    assert "2026-01-02" in text
+    assert (
+        "See Figure 1.1, 1,200 steps, [(Vaswani et al. 2017)](references.md)." in text
+    )
+    assert "ValueError: could not convert string to float: 'three'" in text
+
+
 def test_without_the_extra_one_line_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setitem(build.NEEDED, "no_such_module", "no-such-package")
     with pytest.raises(UserError) as error:

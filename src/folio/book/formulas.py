@@ -78,7 +78,7 @@ def to_svg(formulas: list[str]) -> list[str]:
     return [_scaled(drawing.decode()) for drawing in drawings]
 
 
-PAGE = """#set page(width: auto, height: auto, margin: 1pt)
+PAGE = """#set page(width: auto, height: auto, margin: 1pt, fill: none)
 #set text(font: "Libertinus Serif", size: 10pt)"""
 
 

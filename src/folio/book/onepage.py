@@ -34,6 +34,7 @@ class OnePage(SingleFileHTMLBuilder):
             lengthen(chapter, chapter["docname"])
         tree += chapters
         self.name_parts(chapters)
+        self.fix_refuris(tree)
         return tree
 
     def name_parts(self, chapters: list[nodes.Element]) -> None:
