@@ -25,10 +25,8 @@ def the_first_token_sees_only_itself(head):
 
 
 def a_query_must_not_look_at_a_later_key(head):
-    mine, tokens = (
-        head(vectors(2, 4), vectors(2, 4, 1), vectors(3, 4, 2)),
-        vectors(6, 4),
-    )
+    mine = head(vectors(2, 4), vectors(2, 4, 1), vectors(3, 4, 2))
+    tokens = vectors(6, 4)
     changed = [*tokens[:5], vectors(1, 4, 9)[0]]
     no_look_ahead(mine(tokens), mine(changed), 5)
 
@@ -36,14 +34,16 @@ def a_query_must_not_look_at_a_later_key(head):
 def scores_are_divided_by_the_root_of_the_width(head):
     got = head([[0.0, 0.0], [0.0, 2.0]], SAME, [[10.0, 0.0], [0.0, 10.0]])
     wanted = [1.9557, 8.0443]  # 2 / sqrt(2) against 0
-    same(
-        got([[1.0, 0.0], [0.0, 1.0]])[1], wanted, "scores are divided by sqrt(K)", 1e-3
-    )
+    same(got(SAME)[1], wanted, "scores are divided by sqrt(K)", 1e-3)
 
 
 def queries_keys_and_values_are_three_things(head):
-    got = head([[2.0]], [[3.0]], [[5.0]])([[1.0], [0.0]])
-    same(got[1], [2.5], "the value matrix makes the values: half of 5 and half of 0")
+    from folio.scratch.attention import apply, attend
+
+    tokens, matrices = vectors(4, 3), [vectors(2, 3, seed) for seed in (1, 2, 3)]
+    made = [[apply(matrix, token) for token in tokens] for matrix in matrices]
+    broken = "queries, keys and values come from the matrices of their names"
+    same(head(*matrices)(tokens), attend(*made), broken)
 
 
 EXERCISE = Exercise(
@@ -94,6 +94,12 @@ EXERCISE = Exercise(
             "[apply(self.value, token) for token in tokens],",
             "[apply(self.key, token) for token in tokens],",
             "the value matrix has 3 rows",
+        ),
+        Wrong(
+            "queries and keys exchanged",
+            "self.query, self.key, self.value = query, key, value",
+            "self.key, self.query, self.value = query, key, value",
+            "the matrices of their names",
         ),
         Wrong(
             "tokens are their own values",
