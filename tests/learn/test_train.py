@@ -10,7 +10,7 @@ from folio.config import UserError
 from folio.learn import train as training
 from folio.learn.exercises import find
 from folio.learn.folder import Folder
-from folio.learn.lesson import MODELS, pieces_of
+from folio.learn.lesson import MODELS, blamed, pieces_of
 from folio.learn.train import drawn, summary, train
 from learn.answers import changed, right, write
 
@@ -79,6 +79,21 @@ def lesson(tmp_path, model: str, *pieces: str) -> dict:
     command = [sys.executable, "-m", "folio.learn.lesson", model, "2", str(out)]
     subprocess.run([*command, *pieces], check=True, capture_output=True)
     return json.loads(out.read_text())
+
+
+def test_a_failure_is_blamed_on_the_file_it_came_through():
+    def caught(text: str, file: str) -> str:
+        try:
+            exec(compile(text, file, "exec"))
+        except Exception as error:
+            return blamed(error, ["mine.py"])
+
+    assert caught("1\n1 / 0", "mine.py") == (
+        "mine.py, line 2: ZeroDivisionError: division by zero"
+    )
+    assert caught("1\n1 / 0", "other.py") == (
+        "what one of them gives can't be used: ZeroDivisionError: division by zero"
+    )
 
 
 @pytest.mark.slow

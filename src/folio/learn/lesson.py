@@ -99,21 +99,25 @@ def main(model: str, steps: str, out: str, *pieces: str) -> None:
     """Run it, and write what came of it."""
     torch.set_num_threads(1)
     files = dict(piece.split("=", 1) for piece in pieces)
-    result: dict[str, Any]
     try:
         put_in(files)
         result = run(model, int(steps), partial(print, flush=True))
-    except Exception as error:  # the learner's, if it went through one of their files
-        found = [(f, line) for f in files.values() if (line := line_in(error, f))]
-        if isinstance(error, Fault):
-            result = {"failed": error.message}
-        elif found:
-            file, line = found[-1]
-            text = f"{file}, line {line}: {type(error).__name__}: {error}"
-            result = {"failed": " ".join(text.split())}
-        else:
-            raise
+    except Exception as error:
+        if not files:
+            raise  # ours
+        result = {"failed": blamed(error, list(files.values()))}
     Path(out).write_text(json.dumps(result), encoding="utf-8")
+
+
+def blamed(error: Exception, files: list[str]) -> str:
+    """Which of the learner's files an exception came through, and in which line."""
+    if isinstance(error, Fault):
+        return error.message
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    for file in files:
+        if line := line_in(error, file):
+            return f"{file}, line {line}: {text}"
+    return f"what one of them gives can't be used: {text}"
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def drawn(
     samples = [(step, f"{loss:.3f}", text) for step, loss, text in yours["samples"]]
     symbols = [(find(name).title, find(name).symbol) for name in pieces]
     sections = [
-        Section("loss", "Loss", chart("loss", "Loss", [View(curves)])),
+        Section("loss", "Loss", chart("loss", "Nats per character", [View(curves)])),
         Section("samples", "What it writes", table(("step", "loss", "text"), samples)),
         Section("pieces", "Your pieces", table(("piece", "in place of"), symbols)),
     ]
