@@ -100,12 +100,7 @@ def test_quotes_resolve_and_fit_the_page(path):
 
 @chapters
 def test_lines_of_code_fit_the_page(path):
-    inside = False
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if line.startswith(("```", "~~~")):
-            inside = not inside
-        elif inside:
-            assert len(line) <= 120 if line.startswith("- ") else True
         assert not line.endswith(" "), f"{path.name}:{number} ends in a space"
     for line, _, _, code in blocks(path, "code-cell"):
         wide = [text for text in code.splitlines() if len(text) > symbols.LONGEST]

@@ -30,6 +30,7 @@ from pathlib import Path
 TIME_LIMIT = 300  # seconds for a chapter; what needs more belongs to experiments/
 PACKAGE = Path(__file__).resolve().parent.parent
 FORMAT = "1"  # of the kept outputs
+LAST = "__last__"  # what a cell's last line was worth
 
 
 @dataclass(frozen=True)
@@ -158,11 +159,12 @@ def run(cell: Cell, chapter: str, module: types.ModuleType) -> list[Output]:
 def _execute(source: str, name: str, module: types.ModuleType) -> object:
     """All statements; the value of the last, if it is an expression."""
     tree = ast.parse(source, name)
-    last = None
-    if tree.body and isinstance(tree.body[-1], ast.Expr):
-        last = ast.Expression(tree.body.pop().value)
+    if tree.body and isinstance(last := tree.body[-1], ast.Expr):
+        kept = ast.Assign([ast.Name(LAST, ast.Store())], last.value)
+        tree.body[-1] = ast.copy_location(kept, last)
+    ast.fix_missing_locations(tree)
     exec(compile(tree, name, "exec"), module.__dict__)
-    return last and eval(compile(last, name, "eval"), module.__dict__)
+    return module.__dict__.pop(LAST, None)
 
 
 def _expected(cell: Cell, error: BaseException, name: str) -> Output:

@@ -34,6 +34,7 @@ def write_pdf(page: Path, settings: Settings, out: Path) -> Path:
         f"--variable=booktitle:{settings.title}",
         f"--variable=booksubtitle:{settings.subtitle}",
         f"--variable=bookauthor:{settings.author}",
+        f"--variable=booklicense:{settings.license}",
     )
     (page / "book.typ").write_text(text, encoding="utf-8")
     made = typst.compile(

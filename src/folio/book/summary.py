@@ -80,12 +80,7 @@ def read(source: Path) -> Summary:
 
 
 def parse(text: str, source: Path, path: Path = Path(NAME)) -> Summary:
-    """The same from text; `source` is where chapters are looked for.
-
-    >>> text = "[Start](a.md)\\n# Part I\\n- [One](b.md)\\n- [Two](c.md)"
-    >>> [entry.number for entry in parse(text, Path("nowhere")).entries]
-    [None, 1, 2]
-    """
+    """The same from text; `source` is where chapters are looked for."""
     entries: list[Entry] = []
     part, number = "", 0
     for count, line in enumerate(text.splitlines(), 1):
