@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "folio"
+# What runs code because that is asked for: a learner's answer, in a process of its own
+RUNS_CODE = {"learn/judge.py: uses exec"}
 PICKLES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 
 
@@ -46,8 +48,18 @@ def _unsafe(node: ast.AST) -> str | None:
     return None
 
 
+def without_line(problem: str) -> str:
+    """
+    >>> without_line("learn/judge.py:55: uses exec")
+    'learn/judge.py: uses exec'
+    """
+    path, _, what = problem.split(":", 2)
+    return f"{path}:{what}"
+
+
 def test_nothing_runs_code_from_a_file():
-    assert unsafe_calls(SOURCE) == []
+    found = {without_line(problem) for problem in unsafe_calls(SOURCE)}
+    assert found <= RUNS_CODE
 
 
 @pytest.mark.parametrize(
