@@ -132,6 +132,7 @@ def test_progress_is_written_whole_or_not(tmp_path, monkeypatch):
     [
         (lambda f: commands.check(["rmsnorm"], f), "did you mean 'rms_norm'?"),
         (lambda f: commands.check(["rms_norm"], f), "folio learn start rms_norm"),
+        (lambda f: commands.hint("xyz", f), "'xyz'; `folio learn list` shows all"),
         (lambda f: commands.check([], f), "nothing to check"),
         (lambda f: commands.start([], f, week=9), "no exercises in week 9"),
         (

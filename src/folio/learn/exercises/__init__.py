@@ -20,7 +20,13 @@ def names() -> list[str]:
 def find(name: str) -> Exercise:
     """The exercise of that name, or a UserError with the nearest one."""
     if name not in names():
-        raise UserError(f"no exercise {name!r}{nearest(name, names())}")
+        close = nearest(name, names())
+        hint = (
+            close
+            if close.startswith("; did you mean")
+            else "; `folio learn list` shows all"
+        )
+        raise UserError(f"no exercise {name!r}{hint}")
     return replace(import_module(f"{__name__}.{name}").EXERCISE, name=name)
 
 
