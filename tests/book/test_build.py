@@ -277,3 +277,30 @@ def test_notebooks_run_from_top_to_bottom(book, tmp_path):
 def test_the_printed_book_is_the_same_to_the_byte(extra, tmp_path):
     first, second = (build.pdf(BOOK, tmp_path / n / "pdf") for n in "ab")
     assert first.read_bytes() == second.read_bytes()
+
+
+CLICK = """<script>addEventListener("load", () => {
+  const [wrong, right] = [1, 0].map((i) =>
+    document.querySelectorAll(".question")[0].querySelectorAll(".options > li")[i]);
+  wrong.click();
+  document.title = "after wrong: " + right.closest(".question").className;
+  right.click();
+  document.title += "; after right: " + right.closest(".question").className;
+});</script>"""
+
+
+@pytest.mark.browser
+def test_a_quiz_answers_in_a_browser(built, tmp_path):
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no browser here")
+    page = built / "html" / "clicked.html"
+    text = (built / "html" / "01-first.html").read_text()
+    page.write_text(text.replace("</body>", f"{CLICK}</body>"))
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    command += [f"--user-data-dir={tmp_path}", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    title = re.search(r"<title>(.*?)</title>", done.stdout)[1]
+    wrong, right = title.split("; ")
+    assert "done" not in wrong
+    assert right.endswith("done")

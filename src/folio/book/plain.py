@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import re
 from pathlib import Path
 
 from docutils import nodes
@@ -96,6 +97,14 @@ class Plain(HTML5Translator):
     def visit_answers(self, node: nodes.Element) -> None:
         self.body.append('<div class="answers"></div>')
         raise nodes.SkipNode
+
+    def visit_entry(self, node: nodes.entry) -> None:
+        """A cell of a table; the side it leans to, where pandoc looks for it."""
+        super().visit_entry(node)
+        side = re.search(r"text-(left|right|center)", self.body[-1])
+        if side:
+            style = f' style="text-align:{side[1]}" '
+            self.body[-1] = self.body[-1].replace(" ", style, 1)
 
     def visit_footnote_reference(self, node: nodes.footnote_reference) -> None:
         self.body.append(f'<a class="fnref" href="#{node["refid"]}">*</a>')

@@ -115,6 +115,8 @@ def toctrees(summary: Summary) -> str:
         options += [":numbered: 2"] if entries[0].number else []
         names = [entry.document for entry in entries]
         trees.append("\n".join(["```{toctree}", *options, "", *names, "```"]))
+    if note := missing_note(summary):  # a note for the site, not for paper
+        trees.append(f"```{{only}} builder_html\n*{note}*\n```")
     return "\n\n".join(trees)
 
 
