@@ -155,13 +155,17 @@ def test_closing_cancels_what_is_left_and_takes_no_more():
 
 def test_a_job_left_while_it_closes_is_not_waited_for_in_vain():
     worker = Worker(engine_of(model_of()), say=lambda text: None)
-    real = worker._woken.set
+    queue = worker._jobs
 
-    def late():  # it has closed between the question and the queue
-        worker._woken.set = real
-        worker.close()
+    class Late:
+        """It closes between the question whether it has and the queue."""
 
-    worker._woken.set = late
+        def put(self, item):
+            worker._jobs = queue
+            worker.close()
+            queue.put(item)
+
+    worker._jobs = Late()
     with pytest.raises(CancelledError):
         worker.call(lambda: 1).result(10)
 

@@ -1,7 +1,6 @@
 """Clients who leave, who are too many, who don't read; and steps that go wrong."""
 
 import contextlib
-import http.client
 import json
 import socket
 import threading
@@ -11,13 +10,13 @@ import pytest
 
 import folio.infer.engine as engine_module
 import serving
+from calling import CHAT, TEXT, VECTOR, answer_on, head_of, post, send
 from folio.infer.request import Request
 from folio.infer.sampling import GREEDY
 from folio.serve.server import listen
 from folio.serve.settings import Settings
 from serving import running, served
 
-TEXT, CHAT, VECTOR = "/v1/completions", "/v1/chat/completions", "/v1/embeddings"
 LONG = {"prompt": "Once upon a time", "max_tokens": 200}
 
 
@@ -49,21 +48,6 @@ def until(condition, seconds=10.0):
     while not condition():
         assert time.monotonic() < end, "it never happened"
         time.sleep(0.005)
-
-
-def post(server, path, body) -> socket.socket:
-    """A connection with a request on it."""
-    data = json.dumps(body).encode()
-    line = server.connect()
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json"
-    line.sendall(f"{head}\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
-    return line
-
-
-def answer_on(line):
-    answer = http.client.HTTPResponse(line)
-    answer.begin()
-    return answer.status, answer.read(), dict(answer.getheaders())
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +98,8 @@ def test_a_client_leaves_while_it_waits_or_its_prompt_is_read(server, tasks, str
 
 def test_a_client_leaves_before_its_body_is_whole(server, tasks):
     lines = [server.connect() for _ in range(5)]
-    head = f"POST {TEXT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json"
     for line in lines:
-        line.sendall(f'{head}\r\nContent-Length: 99\r\n\r\n{{"pro'.encode())
+        line.sendall(f'{head_of(TEXT)}Content-Length: 99\r\n\r\n{{"pro'.encode())
     before = len(server.log)
     for line in lines:
         line.close()
@@ -276,9 +259,7 @@ def slow_reader(server, path, body) -> socket.socket:
     line = socket.socket()
     line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
     line.connect((server.host, server.port))
-    data = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json"
-    line.sendall(f"{head}\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
+    send(line, path, body)
     return line
 
 
