@@ -234,6 +234,20 @@ def test_without_the_extra_one_line_says_what_to_do(monkeypatch, tmp_path):
     )
 
 
+def test_forms_go_where_the_command_line_says(monkeypatch, tmp_path, capsys):
+    asked = []
+    monkeypatch.setitem(build.FORMS, "pdf", lambda *what: asked.append(what) or what[1])
+    build.make("pdf", tmp_path / "mine")
+    build.make("pdf", tmp_path / "mine", tmp_path / "there")
+    assert asked == [
+        (tmp_path / "mine", Path("build/mine/pdf")),
+        (tmp_path / "mine", tmp_path / "there"),
+    ]
+    assert capsys.readouterr().out.splitlines()[0] == "build/mine/pdf"
+    with pytest.raises(UserError, match="no form 'pfd'; did you mean 'pdf'"):
+        build.make("pfd")
+
+
 def test_a_new_guide_overwrites_nothing(tmp_path):
     (tmp_path / "mine.md").write_text("precious")
     with pytest.raises(UserError, match="is not empty"):

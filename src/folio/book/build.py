@@ -11,7 +11,7 @@ from pathlib import Path
 
 from folio.book import settings as book_settings
 from folio.book import summary as contents
-from folio.config import UserError
+from folio.config import UserError, nearest
 
 NEEDED = {
     "sphinx": "sphinx",
@@ -50,12 +50,14 @@ def epub(source: Path, out: Path) -> Path:
 def notebooks(source: Path, out: Path) -> Path:
     """A notebook of each chapter in `out`; each is one file, and runs on Colab."""
     sphinx("notebooks", source, out)
+    shutil.rmtree(out / "_static", ignore_errors=True)  # of the site's theme
     return out
 
 
 def markdown(source: Path, out: Path) -> Path:
     """A plain Markdown file of each chapter in `out`, and their figures beside."""
     sphinx("markdown", source, out)
+    shutil.rmtree(out / "_static", ignore_errors=True)  # of the site's theme
     return out
 
 
@@ -66,6 +68,20 @@ FORMS = {
     "markdown": markdown,
     "epub": epub,
 }
+
+
+def make(form: str, source: Path = Path("book"), out: Path | None = None) -> Path:
+    """One of `FORMS` of the book in `source`; returns what to open.
+
+    Without `out`, it goes to build/NAME/FORM, where NAME is the sources' folder.
+    """
+    if form not in FORMS:
+        raise UserError(f"no form {form!r}{nearest(form, sorted(FORMS))}")
+    if out is None:
+        out = Path("build") / (source.resolve().name or "book") / form
+    made = FORMS[form](source, out)
+    print(made)
+    return made
 
 
 def new(folder: Path) -> Path:

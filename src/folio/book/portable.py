@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import ClassVar
 
@@ -74,6 +75,10 @@ class Notebooks(Portable):
             self.cells.append(node)
             node.replace_self([mark, *(nodes.paragraph("", "", *c) for c in captions)])
         super().write_doc(docname, doctree)
+
+    def finish(self) -> None:
+        super().finish()
+        shutil.rmtree(Path(self.outdir) / "figures", ignore_errors=True)  # inside now
 
     def write_chapter(self, document: str, body: str) -> None:
         text = convert(body, WRITER, *filtered("portable.lua"))
