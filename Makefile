@@ -13,7 +13,7 @@ BENCHES   := $(filter-out bench/meter.py bench/record.py bench/nanogpt.py bench/
                           $(sort $(wildcard bench/*.py)))
 INSTALLED_BY := pyproject.toml constraints.txt
 
-.PHONY: help demo test lint experiments bench reliability meter clean
+.PHONY: help demo test lint experiments book bench reliability meter clean
 .DEFAULT_GOAL := help
 
 help:  ## print this list
@@ -32,6 +32,10 @@ lint: $(VENV)/.test-ready  ## check style and formatting
 
 experiments: $(VENV)/.demo-ready  ## run every experiment over its seeds, hours of one core (finished runs are kept)
 	$(BIN)/folio compare experiments/*.toml
+	@set -e; for script in book/experiments/*.py; do $(BIN)/python $$script; done
+
+book: $(VENV)/.book-ready  ## build the book: site, PDF, notebooks (under build/book)
+	@set -e; for form in html pdf notebooks; do $(BIN)/folio book $$form; done
 
 bench: $(VENV)/.test-ready  ## run every benchmark in its quick form
 	@set -e; for script in $(BENCHES); do \
@@ -60,6 +64,10 @@ $(VENV)/.demo-ready: $(INSTALLED_BY) | $(BIN)/pip
 	$(INSTALL) --editable '.[fast]'
 	@touch $@
 
+$(VENV)/.book-ready: $(INSTALLED_BY) | $(BIN)/pip
+	$(INSTALL) --editable '.[fast,book]'
+	@touch $@
+
 $(VENV)/.test-ready: $(INSTALLED_BY) | $(BIN)/pip
-	$(INSTALL) --editable '.[fast,parquet,hub,data,serve,studio,dev]'
+	$(INSTALL) --editable '.[fast,parquet,hub,data,serve,studio,book,dev]'
 	@touch $@

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "folio"
-# What runs code because that is asked for: a learner's answer, in a process of its own
-RUNS_CODE = {"learn/judge.py: uses exec"}
+# What runs code because that is asked for: a learner's answer, in a process of its own;
+# the cells of a book that its author builds
+RUNS_CODE = {"learn/judge.py: uses exec", "book/cells.py: uses exec"}
 PICKLES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 
 

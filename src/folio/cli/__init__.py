@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from folio import __version__
 from folio.cli.exchange import add_exchange
 from folio.cli.judging import add_judging
+from folio.cli.learning import add_learning
 from folio.cli.parser import Parser
 from folio.cli.serving import add_serving
 from folio.cli.training import add_planning, add_training, split_overrides
@@ -35,6 +36,7 @@ def build_parser() -> Parser:
     for add in (add_training, add_planning, add_writing, add_judging):
         add(verbs)
     add_serving(verbs)
+    add_learning(verbs)
     add_exchange(verbs)
     return parser
 
