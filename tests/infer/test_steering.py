@@ -115,7 +115,7 @@ def test_preemption_loses_neither_counts_nor_the_place_in_a_grammar():
     requests = [ask([i] * 20, steerings[i % 2], 42, seed=i) for i in range(6)]
     handles = [engine.submit(r) for r in requests]
     engine.run()
-    assert engine.scheduler.preemptions > 2
+    assert engine.scheduler.preemptions > 1
     for request, handle in zip(requests, handles, strict=True):
         [wanted] = engine_of(MODEL).submit(request).result()
         assert outcome(handle.completions[0]) == outcome(wanted)
