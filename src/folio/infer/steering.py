@@ -36,7 +36,7 @@ class Steering:
     prompt don't count. `grammar` makes one for each sample.
     """
 
-    bias: Mapping[int, float] = field(default_factory=dict)  # added to these scores
+    bias: Mapping[int, float] = field(default_factory=dict, hash=False)  # added
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     grammar: Callable[[], Grammar] | None = None

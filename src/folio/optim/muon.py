@@ -123,11 +123,11 @@ class Muon(torch.optim.AdamW):
 
     def _steps(self, found: list[tuple[str, nn.Parameter]]) -> Tensor:
         """The direction of each of some matrices of one shape: whole, and stacked."""
-        pushes = []
-        for name, parameter in found:
-            push = self._push(parameter).to(self.dtype)
-            pushes.append(push if self.parts is None else self.parts.whole(name, push))
-        return orthogonalized(torch.stack(pushes), self.rounds)
+        pushes = (self._push(parameter).to(self.dtype) for _, parameter in found)
+        if self.parts is not None:
+            names = (name for name, _ in found)
+            pushes = map(self.parts.whole, names, pushes)
+        return orthogonalized(torch.stack(tuple(pushes)), self.rounds)
 
     def _push(self, parameter: nn.Parameter) -> Tensor:
         """The gradient, with the momentum that it has just been added to."""
