@@ -41,7 +41,7 @@ def test_start_goes_on_in_the_order_of_the_book(tmp_path):
     commands.start([], tmp_path)
     commands.start([], tmp_path)
     names = {file.stem for file in tmp_path.glob("*.py")}
-    assert names == {"char_tokenizer", "merge_pair"}
+    assert names == {"char_tokenizer", "stream_decode"}
 
 
 def test_start_of_a_chapter(tmp_path):

@@ -19,7 +19,7 @@ from folio.viz.attention import (
     thinned,
 )
 from folio.viz.samples import group, moments, sample_strip, sample_text
-from folio.viz.tokens import read_tokens, token_lengths, token_strip
+from folio.viz.tokens import read_tokens, token_lengths, token_rows, token_strip
 
 
 def triangle(layers=1, heads=1, length=6, seed=0) -> np.ndarray:
@@ -129,6 +129,18 @@ def test_tokens_show_text_id_and_bytes():
     ]
     assert root[1].attrib["class"] == "token special"
     xml.fromstring(token_lengths(tokens))
+
+
+def test_equal_texts_stand_below_one_another():
+    rows = {"letters": [("a", 0), (" ", 1), ("b", 2)], "words": [("a ", 7), ("b", 2)]}
+    boxes = [
+        (float(box.attrib["x"]), float(box.attrib["width"]), box.attrib["y"])
+        for box in xml.fromstring(token_rows(rows)).iter("rect")
+    ]
+    (a, blank, b), (first, last) = boxes[:3], boxes[3:]
+    assert first[:2] == (a[0], pytest.approx(a[1] + blank[1], abs=0.1))
+    assert last[:2] == pytest.approx(b[:2], abs=0.1)
+    assert last[2] != b[2], "one row is below the other"
 
 
 def test_very_many_tokens_are_cut_and_counted():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from folio.viz.color import TOKENS, paint
 from folio.viz.folder import read_object
 from folio.viz.markup import Markup, tag
 from folio.viz.numerals import plain
-from folio.viz.svg import bar_chart
+from folio.viz.svg import CHARACTER, bar_chart, label
 
 _VISIBLE = str.maketrans({" ": "·", "\n": "⏎", "\t": "⇥", "\r": "␍"})
 MOST_TOKENS = 400
@@ -68,6 +69,32 @@ def _chip(token: dict[str, Any], index: int) -> Markup:
         data_tip=f"“{visible(token['text'])}” is token {token['id']:,}: {kind}",
         tabindex="0",
     )
+
+
+def token_rows(
+    rows: Mapping[str, Sequence[tuple[str, int]]], *, width: int = 620
+) -> Markup:
+    """One text cut in several ways, as an SVG: a row of (piece, id) for each name.
+
+    Each character has the same width, so equal texts stand below one another.
+    """
+    left = 12 + max((len(name) for name in rows), default=0) * CHARACTER
+    lengths = [sum(len(text) for text, _ in row) for row in rows.values()]
+    each = (width - left - 4) / max(1, *lengths)
+    parts = []
+    for index, (name, row) in enumerate(rows.items()):
+        x, y = float(left), 4 + 50 * index
+        parts.append(label(name, x - 8, y + 17, "end"))
+        for number, (text, id) in enumerate(row):
+            place = {"x": x, "y": y, "width": each * len(text), "height": 25}
+            fill = paint(f"token-{number % len(TOKENS)}")
+            middle = x + place["width"] / 2
+            parts.append(tag("rect", fill=fill, stroke=paint("rule"), **place))
+            parts.append(label(visible(text), middle, y + 17, "middle", color="ink"))
+            parts.append(label(str(id), middle, y + 38, "middle", font_size=9.5))
+            x += place["width"]
+    box = f"0 0 {width} {50 * len(rows)}"
+    return tag("svg", *parts, viewBox=box, font_size=13)
 
 
 def token_lengths(tokens: list[dict[str, Any]]) -> Markup:

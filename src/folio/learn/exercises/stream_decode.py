@@ -40,8 +40,8 @@ def bytes_that_are_no_text_do_not_stop_it(decoder):
 
 EXERCISE = Exercise(
     title="Text as it comes: a streaming decoder",
-    chapter=5,
-    place=4,
+    chapter=4,
+    place=2,
     week=1,
     symbol="folio.text.tokenizer:StreamDecoder",
     task="""
