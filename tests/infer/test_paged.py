@@ -1,7 +1,9 @@
 """Pages: who holds them, what is stored in them, what of them can be seen."""
 
+import itertools
 import random
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -275,3 +277,76 @@ def test_bytes_of_a_page():
     tensors = (store.keys, store.values, store.positions)
     whole = sum(tensor.nbytes for tensor in tensors)
     assert whole == 10 * page_bytes(config, 4, torch.bfloat16)
+
+
+def played(seed: int, window: int | None, keep: bool):
+    """Rows that come, decode, go and share pages: what a layer got in each call."""
+    chances = random.Random(seed)
+    config = config_of(window=window, sinks=2 if window else 0)
+    store = PagedStore(config, 150, page_size=2)
+    table = PageTable(PagePool(150), 7, 2, paged.shortest_reach(config))
+    layouts: list[paged.Layout] = []
+    cache = store.caches(lambda positions: layouts[-1])[0]
+    lengths, numbers, got, kept = {}, itertools.count(1), [], 0
+    for _ in range(60):
+        action = chances.random()
+        if lengths and (action < 0.1 or max(lengths.values()) > 40):  # one goes
+            row = max(lengths, key=lengths.get)
+            del lengths[row]
+            table.drop(row)
+        free = [row for row in range(6) if row not in lengths]
+        if action < 0.3 and free:  # one comes and reads a prompt
+            rows, new = [chances.choice(free)], chances.randint(2, 5)
+            lengths[rows[0]] = 0
+        else:  # some decode, in any order, beside an empty row
+            some = min(len(lengths), chances.choice([2, 2, 3, 6]))
+            rows, new = sorted(chances.sample(list(lengths), some)), 1
+        for row in rows:
+            table.give_back(row, lengths[row])
+            store.clear(table.grow(row, lengths[row] + new))
+        positions = np.full((len(rows) + 1, new), -1)
+        for i, row in enumerate(rows):
+            positions[i] = np.arange(lengths[row], lengths[row] + new)
+            lengths[row] += new
+        if not keep:
+            store.looked.clear()
+        layouts.append(paged.Layout(store, table.pages[[*rows, 6]], positions))
+        if chances.random() < 0.2:
+            layouts[-1].keys(cache.window, cache.sinks)
+            continue  # a call that failed after other layers of this kind
+        fresh = [next(numbers) for _ in range(positions.size)]
+        tokens = torch.tensor(fresh).view(len(positions), 1, new, 1) * torch.ones(4)
+        tokens = tokens.expand(-1, 2, -1, -1)
+        keys, values, places = cache.update(tokens, -tokens, torch.tensor(positions))
+        seen = (places >= 0)[:, None, :, None]
+        got.append((keys * seen, values * seen, places))
+        kept += layouts[-1].keys(cache.window, cache.sinks).fresh is not None
+    return got, kept
+
+
+@pytest.mark.parametrize("window", [None, 3])
+def test_copies_that_are_kept_equal_those_made_afresh(window):
+    reused = 0
+    for seed in range(40):
+        (kept, count), (afresh, none) = (
+            played(seed, window, keep) for keep in (True, False)
+        )
+        assert none == 0
+        reused += count
+        for one, other in zip(kept, afresh, strict=True):
+            assert all(map(torch.equal, one, other)), seed
+    assert reused > 300
+
+
+def test_copies_are_not_kept_where_they_would_take_more_than_the_store():
+    store = PagedStore(config_of(), 20, page_size=2)
+    table = PageTable(PagePool(20), 2, 2)
+    for row in (0, 1):
+        table.grow(row, 8)
+    small = paged.Layout(store, table.pages[[0]], np.array([[3]]))
+    large = paged.Layout(store, table.pages[[0, 1]], np.array([[3], [3]]))
+    assert (small.keys(None, 0).room, large.keys(None, 0).room) == (16, 0)
+    assert (
+        paged.Layout(store, table.pages[[0]], np.array([[4, 5]])).keys(None, 0).room
+        == 0
+    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from folio.model.config import ModelConfig
 # falls among these must not depend on other rows, or the last bits of a sum would. MKL
 # on Intel splits sums of more than 384 by their length: above 256 all blocks are whole.
 BLOCK, LANES, SHORT = 512, 16, 256
+ROOM = 8  # a workspace grows by so many pages of each row at once
 
 
 def page_bytes(config: ModelConfig, page_size: int, dtype: torch.dtype) -> int:
@@ -54,6 +57,16 @@ class PagedStore:
             for width in widths
         )
         self.positions = torch.full((pages + 1, page_size), -1, device=device)
+        self.clock = 0  # of the latest change
+        self.changed = np.zeros(pages + 1, dtype=np.int64)  # when each page was
+        self.looked: dict[tuple[int, int] | None, Found] = {}  # by the last call
+        self.numbers = itertools.count(1)
+
+    def mark(self, pages: list[int] | np.ndarray) -> None:
+        """Remember that these pages change now; page 0, which nobody sees, never."""
+        self.clock += 1
+        self.changed[pages] = self.clock
+        self.changed[0] = 0
 
     def clear(self, pages: list[int]) -> None:
         """Make pages as new: nothing of one request is ever read by another.
@@ -61,6 +74,7 @@ class PagedStore:
         Zeros, too, since an unseen NaN or infinity times a weight of 0 is a NaN.
         """
         if pages:
+            self.mark(pages)
             index = torch.tensor(pages, device=self.device)
             self.positions.index_fill_(0, index, -1)
             self.keys.index_fill_(2, index, 0.0)
@@ -74,6 +88,26 @@ class PagedStore:
                 self.keys, self.values, self.config.layer_windows, strict=True
             )
         ]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What layers of one kind have to look at in a call, and what is new in it.
+
+    A layer that `keeps` the copy it made for the last call has it in a workspace of
+    `room` pages for each row. If that one was for call number `since`, only `fresh`
+    pages must be copied again, to `places` of the workspace.
+    """
+
+    pages: Tensor  # (B P,)
+    positions: Tensor  # (B, S) of what is there
+    held: np.ndarray  # (B, P), `pages` on the host
+    clock: int
+    number: int
+    room: int = 0  # none: the copy isn't kept
+    since: int = 0
+    fresh: Tensor | None = None  # pages (N,)
+    places: Tensor | None = None  # (N,), counted row by row
 
 
 class Layout:
@@ -91,14 +125,15 @@ class Layout:
         real = positions >= 0
         if not (page > 0)[real].all():
             raise IndexError("a position has no page: the table wasn't grown for it")
+        store.mark(page[real])
         slots = np.where(real, page * size + positions % size, 0).reshape(-1)
         self.slots = self._to_device(slots)  # (B T,)
         flat = self._to_device(positions.reshape(-1))
         store.positions.view(-1).index_copy_(0, self.slots, flat)
-        self.found: dict[tuple[int, int] | None, tuple[Tensor, Tensor]] = {}
+        self.found: dict[tuple[int, int] | None, Found] = {}
 
-    def keys(self, window: int | None, sinks: int) -> tuple[Tensor, Tensor]:
-        """Pages (B P,) that a layer has to read, and positions (B, S) of what is there.
+    def keys(self, window: int | None, sinks: int) -> Found:
+        """The pages that a layer has to read.
 
         Layers of one kind get the same tensors, so their masks are made once.
         """
@@ -108,7 +143,7 @@ class Layout:
             if columns is None:  # the window leaves nothing out yet
                 self.found[kind] = self.keys(None, 0)
             else:
-                self.found[kind] = self._look_up(columns)
+                self.found[kind] = self._look_up(kind, columns)
         return self.found[kind]
 
     def _columns(self, window: int | None, sinks: int) -> np.ndarray | None:
@@ -137,7 +172,7 @@ class Layout:
         ahead[start > own, kept:] = self.pages.shape[1]  # beyond the table: empty
         return np.concatenate([ahead, moved], 1)
 
-    def _look_up(self, columns: np.ndarray) -> tuple[Tensor, Tensor]:
+    def _look_up(self, kind: tuple[int, int] | None, columns: np.ndarray) -> Found:
         size = self.store.page_size
         on_cpu = torch.device(self.store.device).type == "cpu"
         long = on_cpu and columns.shape[1] * size > SHORT
@@ -152,7 +187,36 @@ class Layout:
         )
         index = self._to_device(found.reshape(-1))
         positions = self.store.positions.index_select(0, index)
-        return index, positions.view(len(columns), -1)
+        positions = positions.view(len(columns), -1)
+        number = next(self.store.numbers)
+        news = self._news(kind, found) if self.positions.shape[1] == 1 else {}
+        result = Found(index, positions, found, self.store.clock, number, **news)
+        if result.room:
+            self.store.looked[kind] = result
+        return result
+
+    def _news(self, kind: tuple[int, int] | None, found: np.ndarray) -> dict:
+        """Rows that decode look at the same pages again and again: what changed?
+
+        The copies that layers keep take no more memory than the store itself.
+        """
+        rows, count = found.shape
+        before = self.store.looked.get(kind)
+        if before is not None:
+            (had, length), room = before.held.shape, before.room
+            if had == rows and length <= count <= room:
+                stale = self.store.changed[found] > before.clock
+                stale[:, :length] |= found[:, :length] != before.held
+                stale[:, length:] = True
+                row, column = stale.nonzero()
+                return {
+                    "room": room,
+                    "since": before.number,
+                    "fresh": self._to_device(found[row, column]),
+                    "places": self._to_device(row * room + column),
+                }
+        room = -(-(count + 1) // ROOM) * ROOM
+        return {"room": room if rows * room < len(self.store.changed) else 0}
 
     def _to_device(self, numbers: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(numbers)).to(self.store.device)
@@ -163,7 +227,8 @@ class PagedCache:
 
     `update` writes the new tokens into their rows' pages and gathers what these hold
     into one tensor for the kernel. The copy costs as much as attention to it does; it
-    buys that a page exists once, however many prompts begin with it.
+    buys that a page exists once, however many prompts begin with it. While rows decode,
+    the copy is kept, and only pages that changed are copied again.
     """
 
     def __init__(
@@ -177,6 +242,8 @@ class PagedCache:
         """keys, values: (G, pages, page_size K), views of the store."""
         self.keys, self.values, self.layout_of = keys, values, layout_of
         self.window, self.sinks = window, sinks if window else 0
+        self.kept: list[Tensor] = []  # copies of keys and values (G, B room, ...)
+        self.number = 0  # of the call they were made for
 
     def update(
         self, k: Tensor, v: Tensor, positions: Tensor
@@ -184,27 +251,51 @@ class PagedCache:
         """Store k, v (B, G, T, K) at positions (B, T); return what is in reach.
 
         Padding, position -1, is stored nowhere. A row's pages come in the order of
-        their text, after them empty slots, whose position is -1.
+        their text, after them empty slots, whose position is -1. Keys and values are
+        valid until the next call.
         """
         layout = self.layout_of(positions)
-        pages, key_positions = layout.keys(self.window, self.sinks)
-        kept = [
-            self._keep(store, new, layout.slots, pages)
-            for store, new in ((self.keys, k), (self.values, v))
-        ]
-        return *kept, key_positions
+        found = layout.keys(self.window, self.sinks)
+        self._write(self.keys, k, layout.slots)
+        self._write(self.values, v, layout.slots)
+        rows, length = found.positions.shape
+        if not found.room:
+            copies = [store.index_select(1, found.pages) for store in self._stores()]
+        elif self.number == found.since and self.kept:
+            for copy, store in zip(self.kept, self._stores(), strict=True):
+                copy.index_copy_(1, found.places, store.index_select(1, found.fresh))
+            copies = self.kept
+        else:
+            copies = self.kept = [self._copy(x, found) for x in self._stores()]
+        self.number = found.number if found.room else self.number
+        reached = []
+        for copy, new in zip(copies, (k, v), strict=True):
+            slots = copy.shape[1] // max(rows, 1) * layout.store.page_size
+            copy = copy.view(len(copy), rows, slots, new.shape[-1])
+            reached.append(copy[:, :, :length].transpose(0, 1))
+        return *reached, found.positions
+
+    def _stores(self) -> tuple[Tensor, Tensor]:
+        return self.keys, self.values
 
     @staticmethod
-    def _keep(store: Tensor, new: Tensor, slots: Tensor, pages: Tensor) -> Tensor:
-        """Write `new` (B, G, T, K) into slots, then gather pages: (B, G, S, K)."""
-        batch, groups, _, width = new.shape
+    def _write(store: Tensor, new: Tensor, slots: Tensor) -> None:
+        """Put `new` (B, G, T, K) into slots (B T,)."""
+        groups, width = new.shape[1], new.shape[3]
         slot_count = store.shape[1] * (store.shape[2] // max(width, 1))
         tokens = new.to(store.dtype).transpose(0, 1)
         tokens = tokens.reshape(groups, len(slots), width)
         store.view(groups, slot_count, width).index_copy_(1, slots, tokens)
-        found = store.index_select(1, pages)  # (G, B P, page_size K)
-        length = found.shape[2] // max(width, 1) * len(pages) // batch
-        return found.view(groups, batch, length, width).transpose(0, 1)
+
+    @staticmethod
+    def _copy(store: Tensor, found: Found) -> Tensor:
+        """A workspace (G, B room, page_size K) with all pages that are looked at."""
+        rows, count = found.held.shape
+        groups, _, numbers = store.shape
+        copy = store.new_zeros((groups, rows, found.room, numbers))
+        pages = store.index_select(1, found.pages)
+        copy[:, :, :count] = pages.view(groups, rows, count, numbers)
+        return copy.flatten(1, 2)
 
 
 class PagedRows:
