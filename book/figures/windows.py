@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import torch
@@ -13,10 +14,12 @@ from folio.infer.cache import Ring
 from folio.model.mask import visible
 from folio.viz.color import paint
 from folio.viz.markup import Markup, tag
-from folio.viz.svg import label
+from folio.viz.svg import Series, label, line_chart
 
 BENCH = Path(__file__).resolve().parents[2] / "bench" / "results"
+RESULTS = Path(__file__).resolve().parents[1] / "results"
 SINK = RESULT
+EVEN = sum(1 / (i + 1) for i in range(32, 64)) / 32  # if all were looked at alike
 
 
 def masks(length: int = 12, window: int = 4, sinks: int = 1) -> Markup:
@@ -156,3 +159,53 @@ def shares() -> Markup:
             middle = left + wide * head + wide / 2
             parts.append(label(f"{share:.1%}", middle, y + 22, "middle", color=ink))
     return picture(left + wide * len(table[0]) + 14, 140, *parts, narrow=True)
+
+
+def long_text() -> Markup:
+    """Perplexity of Wikipedia far past the trained length, as the benchmark found it."""
+    rows = json.loads((BENCH / "streaming.json").read_text(encoding="utf-8"))["rows"]
+    found = {row["name"]: row for row in rows}
+    lines = []
+    for name, shown, color in (
+        ("dense", "all keys", "gradient"),
+        ("window", "window, no sinks", "validation"),
+        ("window + sinks", "window and sinks", "train"),
+        ("re-read", "read afresh", "rate"),
+    ):
+        row = found[name]
+        x, y = thirds(row["positions"], row["perplexities"])
+        dashed = name == "re-read"
+        lines.append(Series(shown, x, y, color=color, dashed=dashed))
+    return line_chart(
+        lines,
+        width=700,
+        height=320,
+        x_label="position in the text, tokens",
+        y_label="perplexity",
+        x_log=True,
+        y_log=True,
+    )
+
+
+def thirds(x: list[float], y: list[float]) -> tuple[list[float], list[float]]:
+    """Means of three neighbors: single spans are noisy where they are short."""
+    places = range(1, len(x) - 1, 2)
+    means = [math.exp(sum(map(math.log, y[i - 1 : i + 2])) / 3) for i in places]
+    return [x[i] for i in places], means
+
+
+def growth() -> Markup:
+    """How the first token's share grows in training, in the first layer."""
+    seeds = json.loads((RESULTS / "streams.json").read_text(encoding="utf-8"))["seeds"]
+    steps = [row["step"] for row in seeds[0]["growth"]]
+    shares = [[row["share"] for row in seed["growth"]] for seed in seeds]
+    mean = [sum(at) / len(at) for at in zip(*shares, strict=True)]
+    low, high = ([end(at) for at in zip(*shares, strict=True)] for end in (min, max))
+    even = Series("even share", steps, [EVEN] * len(steps), color="other", dashed=True)
+    first = Series("first token", steps, mean, color=SINK, low=low, high=high)
+    return line_chart(
+        [first, even],
+        width=600,
+        height=240,
+        y_label="share of attention",
+    )
