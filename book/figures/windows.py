@@ -162,7 +162,7 @@ def shares() -> Markup:
 
 
 def long_text() -> Markup:
-    """Perplexity of Wikipedia far past the trained length, as the benchmark found it."""
+    """Perplexity of text far past the trained length, as the benchmark found it."""
     rows = json.loads((BENCH / "streaming.json").read_text(encoding="utf-8"))["rows"]
     found = {row["name"]: row for row in rows}
     lines = []
