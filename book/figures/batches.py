@@ -62,9 +62,15 @@ def tape(
                 )
             )
             if ends:
-                parts.append(label("⏹", place + cell / 2, y + 17, "middle", "paper"))
+                parts.append(end_mark(place + cell / 2, y + 12))
             place += cell
     return parts
+
+
+def end_mark(x: float, y: float) -> Markup:
+    """What stands behind a document."""
+    box = {"x": x - 3.5, "y": y - 3.5, "width": 7, "height": 7}
+    return tag("rect", fill=paint("paper"), **box)
 
 
 def windows() -> Markup:
@@ -107,11 +113,10 @@ def windows() -> Markup:
                 )
             )
             if token in ends:
-                x_mark = x + i * cell + cell / 2
-                rows.append(label("⏹", x_mark, y + 17, "middle", "paper"))
+                rows.append(end_mark(x + i * cell + cell / 2, y + 12))
     return picture(
         720,
-        206,
+        226,
         label("five documents, one tape", left, 22, color="ink", font_weight=600),
         *whole,
         *brackets,
@@ -142,8 +147,8 @@ def padded_or_packed() -> Markup:
         for i in range(used, length):
             box = {"x": left + 250 + i * cell, "y": y, "width": cell, "height": 24}
             parts.append(tag("rect", fill="none", stroke=paint("rule"), **box))
-    parts += mask(left + 470, 34, [sizes[i] for i in groups[0]], groups[0])
-    parts.append(caption("who sees whom in row 1", left + 470 + 70, 22))
+    parts += mask(left + 470, 34, [sizes[i] for i in groups[1]], groups[1])
+    parts.append(caption("the second row's mask", left + 470 + 70, 22))
     return picture(680, 190, *parts)
 
 
