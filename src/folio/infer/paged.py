@@ -94,9 +94,9 @@ class PagedStore:
 class Found:
     """What layers of one kind have to look at in a call, and what is new in it.
 
-    A layer that `keeps` the copy it made for the last call has it in a workspace of
-    `room` pages for each row. If that one was for call number `since`, only `fresh`
-    pages must be copied again, to `places` of the workspace.
+    A layer keeps the copy it made for the last call in a workspace of `room` pages for
+    each row. If that call had the number `since`, it writes the new tokens into `slots`
+    of the workspace and copies `fresh` pages alone again, to `places`.
     """
 
     pages: Tensor  # (B P,)
@@ -106,8 +106,9 @@ class Found:
     number: int
     room: int = 0  # none: the copy isn't kept
     since: int = 0
-    fresh: Tensor | None = None  # pages (N,)
-    places: Tensor | None = None  # (N,), counted row by row
+    slots: Tensor | None = None  # (B,), counted row by row, as are the
+    places: Tensor | None = None  # (N,) of
+    fresh: Tensor | None = None  # (N,)
 
 
 class Layout:
@@ -125,6 +126,7 @@ class Layout:
         real = positions >= 0
         if not (page > 0)[real].all():
             raise IndexError("a position has no page: the table wasn't grown for it")
+        self.written, self.before = page, store.changed[page]  # (B, T)
         store.mark(page[real])
         slots = np.where(real, page * size + positions % size, 0).reshape(-1)
         self.slots = self._to_device(slots)  # (B T,)
@@ -189,7 +191,9 @@ class Layout:
         positions = self.store.positions.index_select(0, index)
         positions = positions.view(len(columns), -1)
         number = next(self.store.numbers)
-        news = self._news(kind, found) if self.positions.shape[1] == 1 else {}
+        reading = self.positions >= 0
+        decoding = reading.shape[1] == 1 and (reading[:, 0] == found.any(1)).all()
+        news = self._news(kind, found) if decoding else {}
         result = Found(index, positions, found, self.store.clock, number, **news)
         if result.room:
             self.store.looked[kind] = result
@@ -205,15 +209,22 @@ class Layout:
         if before is not None:
             (had, length), room = before.held.shape, before.room
             if had == rows and length <= count <= room:
-                stale = self.store.changed[found] > before.clock
+                # Of pages that change only now, the new token is enough.
+                own = (found == self.written) & (found > 0)
+                changed = np.where(own, self.before, self.store.changed[found])
+                stale = changed > before.clock
                 stale[:, :length] |= found[:, :length] != before.held
                 stale[:, length:] = True
                 row, column = stale.nonzero()
+                size = self.store.page_size
+                slots = np.arange(rows) * room + own.argmax(1)
+                slots = slots * size + np.maximum(self.positions[:, 0], 0) % size
                 return {
                     "room": room,
                     "since": before.number,
-                    "fresh": self._to_device(found[row, column]),
+                    "slots": self._to_device(slots),
                     "places": self._to_device(row * room + column),
+                    "fresh": self._to_device(found[row, column]),
                 }
         room = -(-(count + 1) // ROOM) * ROOM
         return {"room": room if rows * room < len(self.store.changed) else 0}
@@ -262,9 +273,12 @@ class PagedCache:
         if not found.room:
             copies = [store.index_select(1, found.pages) for store in self._stores()]
         elif self.number == found.since and self.kept:
-            for copy, store in zip(self.kept, self._stores(), strict=True):
-                copy.index_copy_(1, found.places, store.index_select(1, found.fresh))
             copies = self.kept
+            for copy, store, new in zip(copies, self._stores(), (k, v), strict=True):
+                self._write(copy, new, found.slots)
+                if len(found.fresh):
+                    pages = store.index_select(1, found.fresh)
+                    copy.index_copy_(1, found.places, pages)
         else:
             copies = self.kept = [self._copy(x, found) for x in self._stores()]
         self.number = found.number if found.room else self.number
@@ -292,9 +306,10 @@ class PagedCache:
         """A workspace (G, B room, page_size K) with all pages that are looked at."""
         rows, count = found.held.shape
         groups, _, numbers = store.shape
-        copy = store.new_zeros((groups, rows, found.room, numbers))
+        copy = store.new_empty((groups, rows, found.room, numbers))
         pages = store.index_select(1, found.pages)
         copy[:, :, :count] = pages.view(groups, rows, count, numbers)
+        copy[:, :, count:] = 0
         return copy.flatten(1, 2)
 
 
