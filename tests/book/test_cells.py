@@ -90,6 +90,29 @@ def test_cells_run_in_a_process_of_their_own(tmp_path):
     assert outputs == [[Output("text", "1\n")]]
 
 
+def test_modules_of_the_book_can_be_imported_and_make_outputs_anew(tmp_path):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "shape.py").write_text("SIDES = 4")
+
+    def printed(own: str, source: str) -> str:
+        (tmp_path / "own.py").write_text(own)
+        [[output]] = outputs_of([Cell(source)], "c.md", tmp_path / "kept", tmp_path)
+        return output.value
+
+    both = "import own, shape\nprint(own.x, shape.SIDES)"
+    assert printed("x = 1", both) == "1 4\n"
+    assert printed("x = 2", both) == "2 4\n"
+    assert printed("x = 3", "from shape import SIDES\nSIDES") == "4"
+
+
+def test_modules_that_no_cell_imports_change_nothing(tmp_path):
+    (tmp_path / "own.py").write_text("x = 1")
+    assert cells.own_modules([Cell("owner = 1\nimport owns")], tmp_path) == []
+    assert cells.own_modules([Cell("1"), Cell("if 1:\n import own")], tmp_path)
+    (tmp_path / "own.py").unlink()
+    assert cells.own_modules([Cell("import math")], tmp_path) == []
+
+
 def test_a_chapter_that_takes_too_long_is_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(cells, "TIME_LIMIT", 0.05)
     with pytest.raises(CellError, match=r"took over 0\.05 seconds"):

@@ -64,8 +64,10 @@ def run_cells(app, doctree: nodes.document) -> None:
     document = app.env.docname
     asked = [cells.Cell(n["code"], n["code_line"], n["raises"]) for n in found]
     kept = Path(app.config.folio_kept)
+    for path in cells.own_modules(asked, source):
+        app.env.note_dependency(str(path))
     try:
-        results = cells.outputs_of(asked, f"{document}.md", kept, source / "figures")
+        results = cells.outputs_of(asked, f"{document}.md", kept, source)
     except cells.CellError as error:
         logger.warning("%s", error, location=(document, error.line))
         return

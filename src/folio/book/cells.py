@@ -17,6 +17,7 @@ import io
 import json
 import linecache
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -74,13 +75,15 @@ def outputs_of(
 ) -> list[list[Output]]:
     """The outputs of each cell, from `kept` or by running them.
 
-    chapter: its name in error messages. folder: where its helpers can be imported
-    from. Raises CellError for the first cell that fails, or that should and doesn't.
+    chapter: its name in error messages. folder: the book's, whose own modules can be
+    imported. Raises CellError for the first cell that fails, or that should and
+    doesn't.
     """
     if not cells:
         return []
     asked = json.dumps([chapter, *map(asdict, cells)])
-    name = hashlib.sha256((FORMAT + package_hash() + asked).encode()).hexdigest()
+    own = "".join(path.read_text("utf-8") for path in own_modules(cells, folder))
+    name = hashlib.sha256((FORMAT + package_hash() + own + asked).encode()).hexdigest()
     path = kept / f"{name}.json"
     if path.is_file():
         answer = json.loads(path.read_text(encoding="utf-8"))
@@ -94,10 +97,25 @@ def outputs_of(
     return [[Output(**one) for one in outputs] for outputs in answer["outputs"]]
 
 
+def own_modules(cells: Sequence[Cell], folder: Path) -> list[Path]:
+    """All modules of the book in `folder`, if a cell imports one of them."""
+    found = [path for place in places(folder) for path in sorted(place.glob("*.py"))]
+    names = "|".join(path.stem for path in found)
+    imports = re.compile(rf"^\s*(?:from|import)\s+(?:{names})\b", re.MULTILINE)
+    return found if any(imports.search(cell.source) for cell in cells) else []
+
+
+def places(folder: Path) -> list[Path]:
+    """Where the modules of a book lie: beside its chapters, and in figures/."""
+    return [folder, folder / "figures"]
+
+
 def _run(asked: str, folder: Path) -> dict:
     """Ask a fresh Python, with one thread and fixed hashes."""
+    own = [str(place.resolve()) for place in places(folder)]
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(PACKAGE.parent), str(folder)]),
+        "PYTHONPATH": os.pathsep.join([str(PACKAGE.parent), *own]),
+        "PYTHONDONTWRITEBYTECODE": "1",  # a module changed within a second is read anew
         "PYTHONHASHSEED": "0",
         "OMP_NUM_THREADS": "1",
     }
