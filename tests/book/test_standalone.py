@@ -132,7 +132,8 @@ def test_the_listings_run_from_top_to_bottom(tmp_path):
 def test_results_of_short_listings_are_those_in_the_text(tmp_path):
     done = run("\n\n".join(LISTINGS[:2]), tmp_path)
     last = done.stdout.strip().splitlines()[-3:]
-    assert [literal_eval(line) for line in last] == [[10.0, 0.0], [1.96, 8.04], [5.72, 4.28]]
+    results = [literal_eval(line) for line in last]
+    assert results == [[10.0, 0.0], [1.96, 8.04], [5.72, 4.28]]
     assert "(5.72, 4.28)" in CHAPTER
 
 
