@@ -121,6 +121,18 @@ def test_the_pdf_is_the_same_to_the_byte(guide, tmp_path):
     assert "#answer-head(<01-first--ex-shift>" in typst
 
 
+def test_code_that_only_draws_is_left_out_of_print(guide, tmp_path):
+    shutil.copytree(guide, tmp_path / "guide")
+    cells = "\n```{code-cell}\n:hide:\nhidden = 6 * 7\nprint('seen', hidden)\n```\n"
+    with (tmp_path / "guide" / "01-first.md").open("a") as chapter:
+        chapter.write(cells + "\n```{code-cell}\nshown = hidden\n```\n")
+    build.pdf(tmp_path / "guide", tmp_path / "pdf")
+    typst = (tmp_path / ".kept" / "page" / "book.typ").read_text()
+    assert "shown = hidden" in typst
+    assert "seen 42" in typst
+    assert "6 * 7" not in typst
+
+
 @pytest.mark.slow
 def test_the_e_book_holds_the_chapters_and_the_same_bytes(guide, tmp_path):
     first = build.epub(guide, tmp_path / "a" / "epub")

@@ -74,7 +74,8 @@ class Plain(HTML5Translator):
         raise nodes.SkipNode
 
     def visit_cell(self, node: nodes.Element) -> None:
-        self.body.append('<div class="cell">')
+        folded = " folded" if node["hidden"] else ""
+        self.body.append(f'<div class="cell{folded}">')
 
     def depart_cell(self, node: nodes.Element) -> None:
         self.body.append("</div>\n")

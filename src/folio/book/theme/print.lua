@@ -35,8 +35,15 @@ end
 
 -- first walk: which ids exist, which heading a section's id belongs to
 
+local function without_code(blocks)  -- what only draws a picture isn't worth paper
+  return blocks:filter(function(block)
+    return block.t ~= 'CodeBlock' or block.classes:includes('output')
+      or block.classes:includes('error')
+  end)
+end
 local function collect(div)
   local classes = div.classes
+  if classes:includes('folded') then return without_code(div.content) end
   local first = div.content[1]
   while first and first.t ~= 'Header' and text_of(first) == '' do
     div.content:remove(1)
