@@ -172,26 +172,3 @@ def mask(
         for i in range(total)
         for j in range(total)
     ]
-
-
-def shifts() -> Markup:
-    """Three ways to be wrong or right about what stands under an input."""
-    words = ["the", "cat", "sat", "on", "the", "mat"]
-    left, wide = 130, 58
-    cases = (
-        ("not at all", 0, "validation"),
-        ("by one", 1, RESULT),
-        ("by two", 2, "validation"),
-    )
-    parts = [
-        label("inputs", left - 12, 33, "end", color=QUERY, font_weight=600),
-        grid(left, 14, [words[:4]], color=QUERY, cell=(wide, 28)),
-    ]
-    for row, (name, by, color) in enumerate(cases):
-        y = 60 + 36 * row
-        parts.append(label(name, left - 12, y + 19, "end", color=color))
-        parts.append(grid(left, y, [words[by : by + 4]], color=color, cell=(wide, 28)))
-    notes = ("the answer is the question", "the next token", "one is skipped")
-    for row, note in enumerate(notes):
-        parts.append(label(note, left + 4 * wide + 14, 79 + 36 * row))
-    return picture(560, 172, *parts, narrow=True)
