@@ -102,7 +102,7 @@ def test_modules_of_the_book_can_be_imported_and_make_outputs_anew(tmp_path):
     both = "import own, shape\nprint(own.x, shape.SIDES)"
     assert printed("x = 1", both) == "1 4\n"
     assert printed("x = 2", both) == "2 4\n"
-    assert printed("x = 3", "from shape import SIDES\nSIDES") == "4"
+    assert printed("x = 3", "from shape import SIDES\nSIDES") == "4\n"
 
 
 def test_modules_that_no_cell_imports_change_nothing(tmp_path):
