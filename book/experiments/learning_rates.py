@@ -31,7 +31,7 @@ from folio.training.nonfinite import NonFiniteError
 from folio.viz.svg import Series, line_chart
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
-RATES = tuple(2.0**power * 1e-3 for power in range(-2, 8))  # 0.00025 to 0.128
+RATES = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.128)
 LENGTH, BATCH = 32, 8
 
 
@@ -83,6 +83,7 @@ def main(steps: int, seeds: int) -> None:
             {"plan": name, "rate": row["rate"], "loss": row["loss"]}
             for name, row in best.items()
         ],
+        "rates": len(RATES),
         "largest": [row for row in rows if row["rate"] == RATES[-1]],
         "rows": rows,
     }
@@ -146,7 +147,7 @@ def drawing(rows: list[dict]) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     main(options.steps, options.seeds)
