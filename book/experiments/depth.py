@@ -171,7 +171,7 @@ def drawing(curves: dict[str, list[list[float]]], frequencies: float) -> str:
         "frequencies", [1, steps], [frequencies] * 2, color="other", dashed=True
     )
     names = {"y_label": "loss, nats per character"}
-    return line_chart([*lines, alone], width=640, height=320, **names)
+    return line_chart([*lines, alone], width=640, height=270, **names)
 
 
 def stream_drawing(streams: dict[str, dict[str, list[float]]]) -> str:
@@ -186,7 +186,7 @@ def stream_drawing(streams: dict[str, dict[str, list[float]]]) -> str:
         Series("attention adds", middles, after["attention"], color="validation"),
     ]
     names = {"x_label": "blocks passed", "y_label": "root mean square"}
-    return line_chart(lines, width=640, height=300, **names)
+    return line_chart(lines, width=640, height=250, **names)
 
 
 if __name__ == "__main__":

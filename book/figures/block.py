@@ -115,7 +115,7 @@ def bars(
         parts.append(tag("rect", fill=paint(color), fill_opacity="0.75", **place))
         above = value >= 0
         y = top - 5 if above else top + height + 13
-        text = f"{value + 0.0:.3g}".replace("-", "−")
+        text = f"{round(value, 2) + 0.0:g}".replace("-", "−")
         parts.append(label(text, x + 13, y, "middle", color="ink", font_size=11.5))
     return parts
 
