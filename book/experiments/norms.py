@@ -33,7 +33,7 @@ RESULTS = Path(__file__).resolve().parent.parent / "results"
 NORMS = {"rmsnorm": "RMSNorm", "layernorm": "LayerNorm"}
 COLORS = {"rmsnorm": "train", "layernorm": "validation"}
 SEEDS = (1, 2, 3)
-LENGTH, BATCH, LAYERS, WIDTH = 96, 8, 4, 96
+LENGTH, BATCH, LAYERS, WIDTH = 64, 8, 4, 96
 
 
 def main(steps: int) -> None:
@@ -213,5 +213,5 @@ def drawing(runs: list[dict], steps: int) -> str:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=300)
     main(parser.parse_args().steps)
