@@ -18,13 +18,13 @@ def square() -> Markup:
     rows = " ".join(str(row).replace("-", "−") for row in MATRIX)
     return picture(
         560,
-        236,
-        caption("before", 120, 16),
-        plane(90, 200, identity, ("(1, 0)", "(0, 1)")),
-        arrow((232, 116), (316, 116)),
-        label(f"rows {rows}", 274, 102, "middle"),
-        caption("after", 430, 16),
-        plane(390, 200, MATRIX, [str(r).replace("-", "−") for r in MATRIX]),
+        176,
+        caption("before", 118, 14),
+        plane(90, 158, identity, ("(1, 0)", "(0, 1)")),
+        arrow((232, 102), (316, 102)),
+        label(f"rows {rows}", 274, 90, "middle"),
+        caption("after", 418, 14),
+        plane(390, 158, MATRIX, [str(r).replace("-", "−") for r in MATRIX]),
     )
 
 
