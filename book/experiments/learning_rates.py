@@ -125,7 +125,7 @@ def drawing(rows: list[dict]) -> str:
         mine = [row for row in rows if row["plan"] == name]
         lines.append(
             Series(
-                name,
+                name.replace(" warm-up,", ""),  # it must fit behind the line
                 [row["rate"] for row in mine],
                 [row["loss"] for row in mine],
                 color=color,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
-from shapes import QUERY, RESULT, arrow, box, caption, picture
+from shapes import caption, picture
 
-from folio.optim.schedule import warmup_cosine
 from folio.viz.color import paint
 from folio.viz.markup import Markup, tag
 from folio.viz.svg import Series, label, line_chart, path_through
@@ -15,25 +14,7 @@ from folio.viz.svg import Series, label, line_chart, path_through
 Point = tuple[float, float]
 STEEP = 25.0  # how much more the valley bends across than along
 START = (-9.0, 1.6)
-WIDE, HIGH = 34.0, 28.0  # pixels a unit
-
-
-def the_loop() -> Markup:
-    """Forward, loss, backward, step, and again."""
-    names = ("batch", "forward", "loss", "backward", "step")
-    notes = ("inputs, targets", "logits", "one number", "a slope per weight", "")
-    parts = []
-    for i, (name, note) in enumerate(zip(names, notes, strict=True)):
-        x = 16 + 128 * i
-        color = RESULT if name in ("backward", "step") else QUERY
-        parts.append(box(x, 24, 88, 40, name, color=color, lit=name == "step"))
-        if i:
-            parts.append(arrow((x - 40, 44), (x - 2, 44)))
-        if note:
-            parts.append(label(note, x + 44, 84, "middle", font_size=11.5))
-    parts.append(arrow((572, 64), (572, 106), (188, 106), (188, 92)))
-    parts.append(label("new weights", 380, 122, "middle", font_size=11.5))
-    return picture(632, 132, *parts)
+WIDE, HIGH = 34.0, 24.0  # pixels a unit
 
 
 def descent() -> Markup:
@@ -104,7 +85,7 @@ def valley() -> Markup:
     )
     parts = []
     for row, (name, walk, color) in enumerate(cases):
-        middle = 60.0 + 116 * row
+        middle = 52.0 + 100 * row
 
         def place(point: Point, middle: float = middle) -> Point:
             return 380 + WIDE * point[0], middle - HIGH * point[1]
@@ -130,7 +111,7 @@ def valley() -> Markup:
             *(tag("circle", cx=x, cy=y, r=2.3, fill=paint(color)) for x, y in walked),
             label(name, 754, middle - 40, "end", color=color, font_weight=600),
         ]
-    return picture(768, 356, *parts)
+    return picture(768, 304, *parts)
 
 
 def correction() -> Markup:
@@ -142,11 +123,3 @@ def correction() -> Markup:
         lines.append(Series(f"β₂ = {beta}", steps, ratio, color=color))
     lines.append(Series("corrected", steps, [1.0] * 40, color="train", dashed=True))
     return line_chart(lines, width=560, height=230, y_label="step, in learning rates")
-
-
-def schedule() -> Markup:
-    """Warm-up and half a cosine."""
-    rate = warmup_cosine(40, 400)
-    steps = list(range(0, 440, 2))
-    line = Series("", steps, [rate(step) for step in steps])
-    return line_chart([line], width=520, height=170, y_label="part of the peak")
