@@ -144,25 +144,27 @@ def mean_over_seeds(rows: list[dict], how: str, groups: int) -> dict[str, float]
 
 
 def drawing(means: dict[str, dict[str, float]]) -> Markup:
-    """Loss against the number of key/value heads."""
+    """Loss against the number of query heads that share one head of keys."""
     lines = []
     for how, name, color, when in (
+        ("mean", "mean", "gradient", "before"),
         ("first", "first head kept", "validation", "before"),
-        ("mean", "mean of heads", "gradient", "before"),
-        ("mean", "mean, 5 % more training", "rate", "after"),
+        ("mean", "mean, trained on", "gradient", "after"),
+        ("first", "first, trained on", "validation", "after"),
         ("trained", "trained so", "train", "after"),
     ):
         groups = [g for g in GROUPS if how == "trained" or g != HEADS]
         rows = [means[f"{how}_{g}"] for g in groups]
-        x, y = [float(g) for g in groups], [row[when] for row in rows]
+        x, y = [HEADS / g for g in groups], [row[when] for row in rows]
         if how != "trained":
-            x, y = [8.0, *x], [means["trained_8"]["after"], *y]
-        lines.append(Series(name, x[::-1], y[::-1], color=color, dots=True))
+            x, y = [1.0, *x], [means[f"trained_{HEADS}"]["after"], *y]
+        dashed = when == "before"
+        lines.append(Series(name, x, y, color=color, dots=True, dashed=dashed))
     return line_chart(
         lines,
         width=640,
         height=290,
-        x_label="heads of keys and values, G",
+        x_label="heads of queries that share keys, H / G",
         y_label="held-out loss, nats per token",
         x_log=True,
         description="Loss of models with fewer heads of keys and values",
@@ -172,6 +174,6 @@ def drawing(means: dict[str, dict[str, float]]) -> Markup:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=500)
     arguments = parser.parse_args()
     main(arguments.seeds, arguments.steps)

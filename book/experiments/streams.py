@@ -34,6 +34,7 @@ RESULTS = Path(__file__).resolve().parent.parent / "results"
 LENGTH, VOCABULARY, BATCH = 64, 384, 8  # what the model is trained on
 TEXTS, TOKENS, ALL_KEYS = 4, 4096, 1024  # what it then reads; all keys cost a square
 STORIES, HELD_OUT = 3000, 120
+EVERY = 250  # steps between two looks at the first token's share
 COLORS = {
     "all keys": "gradient",
     "window, no sinks": "validation",
@@ -57,8 +58,14 @@ def rows(ids: Tensor, first: int, seed: int) -> Iterator[Batch]:
         yield next_token_batch(torch.cat([start, pieces], 1))
 
 
-def trained(seed: int, tokenizer: BPETokenizer, ids: Tensor, steps: int) -> Decoder:
-    """A small model with full attention and rotary positions."""
+def trained(
+    seed: int, tokenizer: BPETokenizer, ids: Tensor, steps: int, look: list[list[int]]
+) -> tuple[Decoder, list[dict[str, float]]]:
+    """A small model with full attention and rotary positions, and how sinks formed.
+
+    Every `EVERY` steps it reads the texts `look`, and the share of attention that
+    the first token gets in the first layer is noted.
+    """
     torch.manual_seed(seed)
     config = ModelConfig(
         vocab_size=tokenizer.vocab_size,
@@ -70,8 +77,17 @@ def trained(seed: int, tokenizer: BPETokenizer, ids: Tensor, steps: int) -> Deco
     model = Decoder(config)
     schedule = warmup_stable_decay(min(100, steps // 5), steps)
     learner = Learner(model, adamw(model, 8e-3), schedule)
-    train(learner, rows(ids, tokenizer.end_of_text, seed), next_token, steps=steps)
-    return model.eval()
+    growth = []
+
+    def note(learner: Learner, metrics: dict[str, float]) -> None:
+        if learner.step % EVERY == 0:
+            first = shares_of_the_first(model, look)[0]
+            share = sum(first) / len(first)
+            growth.append({"step": learner.step, "share": round(share, 4)})
+
+    stream = rows(ids, tokenizer.end_of_text, seed)
+    train(learner, stream, next_token, steps=steps, hooks=[note])
+    return model.eval(), growth
 
 
 @torch.no_grad()
@@ -157,8 +173,9 @@ def main(seeds: int, steps: int) -> None:
     ]
     rows_of_seeds, losses = [], {name: [] for name in COLORS}
     for seed in range(1, seeds + 1):
-        model = trained(seed, tokenizer, ids, steps)
+        model, growth = trained(seed, tokenizer, ids, steps, texts)
         row = {"seed": seed, "shares": shares_of_the_first(model, texts)}
+        row["growth"] = growth
         row["largest"] = max(share for layer in row["shares"] for share in layer)
         for name, way in ways(model).items():
             found = torch.stack([way(ids) for ids in texts]).mean(0)
