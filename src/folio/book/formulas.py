@@ -32,6 +32,15 @@ def tidy(tex: str) -> str:
     return re.sub(r"\\begin\{cases\}.*?\\end\{cases\}", wide, tex, flags=re.DOTALL)
 
 
+def renamed(typesetter: str) -> str:
+    """Symbols that pandoc calls by names which the typesetter has given up.
+
+    >>> renamed("a dot.circle b")
+    'a dot.o b'
+    """
+    return typesetter.replace("dot.circle", "dot.o")
+
+
 def to_mathml(formulas: list[tuple[str, bool]]) -> list[str | None]:
     """MathML of each (TeX, is it displayed), in one call; None where it fails."""
     import pypandoc
@@ -71,7 +80,8 @@ def to_svg(formulas: list[str]) -> list[str]:
         text=True,
         check=True,
     )
-    pages = "\n#pagebreak()\n".join(done.stdout.strip().split("\n\n"))
+    typesetter = renamed(done.stdout)
+    pages = "\n#pagebreak()\n".join(typesetter.strip().split("\n\n"))
     source = f"{PAGE}\n{pages}\n"
     made = typst.compile(source.encode(), format="svg", ignore_system_fonts=True)
     drawings = [made] if isinstance(made, bytes) else made

@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+from folio.book.formulas import renamed
 from folio.book.pandoc import FILTERS, convert, filtered
 from folio.book.settings import Settings
 from folio.files import write_atomically
@@ -36,6 +37,7 @@ def write_pdf(page: Path, settings: Settings, out: Path) -> Path:
         f"--variable=bookauthor:{settings.author}",
         f"--variable=booklicense:{settings.license}",
     )
+    text = renamed(text)
     (page / "book.typ").write_text(text, encoding="utf-8")
     made = typst.compile(
         str(page / "book.typ"),

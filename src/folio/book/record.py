@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import json
+import math
 import platform
 import shlex
 import sys
@@ -34,7 +35,24 @@ def record(name: str, numbers: dict[str, Any], drawing: str, results: Path) -> P
         | {package: importlib.metadata.version(package) for package in PACKAGES},
     }
     results.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(about | numbers, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(results / f"{name}.json", text)
+    text = json.dumps(
+        about | finite(numbers), indent=1, ensure_ascii=False, allow_nan=False
+    )
+    write_atomically(results / f"{name}.json", text + "\n")
     write_atomically(results / f"{name}.svg", drawing + "\n")
     return results / f"{name}.json"
+
+
+def finite(numbers: Any) -> Any:
+    """What JSON can say: a loss that is not a number becomes the word for it.
+
+    >>> finite({"losses": [1.5, float("nan")], "gain": -float("inf")})
+    {'losses': [1.5, 'nan'], 'gain': '-inf'}
+    """
+    if isinstance(numbers, dict):
+        return {name: finite(one) for name, one in numbers.items()}
+    if isinstance(numbers, list | tuple):
+        return [finite(one) for one in numbers]
+    if isinstance(numbers, float) and not math.isfinite(numbers):
+        return str(numbers)
+    return numbers
