@@ -21,8 +21,8 @@ def square() -> Markup:
         176,
         caption("before", 118, 14),
         plane(90, 158, identity, ("(1, 0)", "(0, 1)")),
-        arrow((232, 102), (316, 102)),
-        label(f"rows {rows}", 274, 90, "middle"),
+        arrow((226, 102), (300, 102)),
+        label(f"rows {rows}", 262, 122, "middle"),
         caption("after", 418, 14),
         plane(390, 158, MATRIX, [str(r).replace("-", "−") for r in MATRIX]),
     )
