@@ -84,7 +84,7 @@ def clocks(width: int = 16, distances: int = 64) -> Markup:
     """The cosine of each pair's angle against the distance: fast above, slow below."""
     frequencies = rotary_frequencies(config(width))
     table = (torch.arange(distances) * frequencies[:, None]).cos().tolist()
-    wide, high, left, top = 7.4, 20.0, 74, 30
+    wide, high, left, top = 7.4, 17.0, 74, 30
     cells = [
         tag(
             "rect",
@@ -99,7 +99,7 @@ def clocks(width: int = 16, distances: int = 64) -> Markup:
         for j, value in enumerate(row)
     ]
     names = [
-        label(f"pair {i}", left - 8, top + high * i + 14, "end")
+        label(f"pair {i}", left - 8, top + high * i + 12, "end")
         for i in range(len(table))
     ]
     bottom = top + high * len(table)
@@ -178,7 +178,7 @@ def scaling(width: int = 64, trained: int = 2_048, factor: float = 4.0) -> Marku
     return line_chart(
         lines,
         width=620,
-        height=280,
+        height=240,
         x_label="pair, from the fastest to the slowest",
         y_label="slowed by",
     )

@@ -67,7 +67,7 @@ def curves() -> Markup:
     return line_chart(
         lines,
         width=560,
-        height=270,
+        height=220,
         x_label="what goes in",
         y_label="what comes out",
     )
