@@ -115,7 +115,7 @@ def learning() -> Markup:
         ),
         Series("counting", steps, [counted] * len(steps), "validation", dashed=True),
     ]
-    return line_chart(lines, width=600, height=260, y_label="bits per byte")
+    return line_chart(lines, width=600, height=230, y_label="bits per byte")
 
 
 # ---- chapter 2 -----------------------------------------------------------------------
@@ -140,7 +140,7 @@ def bits_of(value: float, name: str) -> str:
 
 def bits() -> Markup:
     """The bits of 0.1 in four formats: sign, exponent, fraction."""
-    cell, left, top, high = 15, 54, 34, 40
+    cell, left, top, high = 15, 54, 30, 31
     parts = []
     for row, (name, (exponent, _)) in enumerate(FORMATS.items()):
         y = top + high * row
@@ -167,14 +167,14 @@ def bits() -> Markup:
         label("exponent", left + 44, 20, color=KEY, font_weight=600),
         label("fraction", left + 160, 20, color=QUERY, font_weight=600),
     ]
-    return picture(548, 198, *parts, narrow=True)
+    return picture(548, 152, *parts, narrow=True)
 
 
 def spacing() -> Markup:
     """Where the numbers of two formats lie behind 1, and how far all of them reach."""
     left, unit = 70.0, 440 / 0.03125
     parts = []
-    for y, name, steps in ((46, "bf16", 4), (96, "fp16", 32)):
+    for y, name, steps in ((42, "bf16", 4), (76, "fp16", 32)):
         parts.append(label(name, left - 14, y + 4, "end", color="ink"))
         parts.append(line(left, y, left + 440, y))
         for step in range(steps + 1):
@@ -182,26 +182,25 @@ def spacing() -> Markup:
             parts.append(line(x, y - 9, x, y + 9, "ink" if steps == 4 else QUERY))
     at = left + 0.001 * unit
     parts += [
-        tag("circle", cx=at, cy=46, r=4, fill=paint(KEY)),
-        label("1.001", at + 8, 40, color=KEY, font_weight=600),
-        label("1", left, 22, "middle", color="ink"),
-        label("1.03125", left + 440, 22, "middle", color="ink"),
+        tag("circle", cx=at, cy=42, r=4, fill=paint(KEY)),
+        label("1.001", at + 8, 36, color=KEY, font_weight=600),
+        label("1", left, 20, "middle", color="ink"),
+        label("1.03125", left + 440, 20, "middle", color="ink"),
     ]
     ranges = (
-        ("fp32", -38, 38.5, "other"),
         ("bf16", -38, 38.5, KEY),
         ("fp16", -4.2, 4.8, QUERY),
     )
     for row, (name, low, high, color) in enumerate(ranges):
-        y = 142 + 24 * row
+        y = 100 + 19 * row
         parts.append(label(name, left - 14, y + 11, "end", color="ink"))
         x, end = (left + 440 * (value + 40) / 80 for value in (low, high))
         place = {"x": x, "y": y, "width": end - x, "height": 14, "rx": 2}
         parts.append(tag("rect", fill=paint(color), **place))
     for power in (-38, -20, 0, 20, 38):
         x = left + 440 * (power + 40) / 80
-        parts.append(label(f"1e{power}" if power else "1", x, 230, "middle"))
-    return picture(548, 240, *parts, narrow=True)
+        parts.append(label(f"1e{power}" if power else "1", x, 156, "middle"))
+    return picture(548, 162, *parts, narrow=True)
 
 
 def line(x1: float, y1: float, x2: float, y2: float, color: str = "quiet") -> Markup:
