@@ -22,7 +22,7 @@ from torch import Tensor
 from folio.book.record import record
 from folio.config import build, to_toml
 from folio.data import tales
-from folio.data.tales.lexicon import people
+from folio.data.tales.lexicon import people, things
 from folio.data.text import validation_windows
 from folio.evals.copying import copy_accuracy
 from folio.evals.perplexity import mean_loss
@@ -43,8 +43,9 @@ from folio.viz.attention import heat_map, pack
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "book" / "results"
 LOOKS = (0, 50, 200, 1000, 4000)
-# begins with a space, as in the midst of a text: so both Finns are the same token
-SENTENCE = " Finn had a ring. Lina had a map. Finn gave Lina the ring."
+# begins with a space, as in the midst of a text: so both Linas are the same token
+SENTENCE = " Lina had a ring. Finn asked for the ring. Lina gave Finn the ring."
+DOUBTFUL = " Finn had a ring. Lina had a map. Finn gave Lina the"  # ring, or map?
 GPT = {"positions": "learned", "norm": "layernorm", "mlp": "gelu", "bias": False}
 SMALL = {"n_layers": 2, "n_heads": 4, "d_model": 64, "max_seq_len": 64}
 CHANGES = {
@@ -119,7 +120,7 @@ def measured(parts: Parts) -> dict[str, Any]:
     check_unseen(ids, run, tokenizer)
     held_out = windows(run, tokenizer, recipe.length)
     rows = torch.cat([batch.inputs for batch in held_out()])[:64]
-    names = name_ids(tokenizer)
+    words = word_ids(tokenizer)
     twice = said_twice(tokenizer.vocab_size)
 
     steps, losses, continuations, scores = [], [], [], []
@@ -128,12 +129,14 @@ def measured(parts: Parts) -> dict[str, Any]:
         losses.append(round(mean_loss(model, held_out()), 4))
         maps = model.attention_maps(torch.tensor([ids]))[:, 0]
         steps.append(pack(step, maps.numpy()))
-        continuations.append(continued(model, tokenizer, ids))
-        scores.append(head_scores(model, rows, twice, names))
+        continuations.append(
+            continued(model, tokenizer, SENTENCE.removesuffix(" ring."))
+        )
+        scores.append(head_scores(model, rows, twice, words))
         print(step, losses[-1], continuations[-1], flush=True)
 
     heads = ablated(model, tokenizer, held_out, scores)
-    best = max(heads, key=lambda head: head["repeat"][-1])
+    best = max(heads, key=lambda head: head["thing"][-1])
     return {
         "text": SENTENCE,
         "tokens": [tokenizer.decode([i]) for i in ids],
@@ -149,10 +152,11 @@ def measured(parts: Parts) -> dict[str, Any]:
         "steps": steps,
         "losses": losses,
         "continuations": continuations,
-        "chance": chance(rows, names),
+        "chance": chance(rows, words),
         "heads": heads,
         "layers_without": layers_without(model, held_out, heads),
         "shown": shown(model, best, steps, ids),
+        "doubt": doubt(model, tokenizer, best["layer"], best["head"]),
     }
 
 
@@ -175,10 +179,17 @@ def windows(run: Run, tokenizer: Tokenizer, length: int) -> Callable[[], list]:
     return lambda: batches
 
 
-def name_ids(tokenizer: Tokenizer) -> Tensor:
-    """Tokens that are a whole name, with the space before it."""
-    codes = [tokenizer.encode(f" {name}") for name in (*people.BOYS, *people.GIRLS)]
-    return torch.tensor([code[0] for code in codes if len(code) == 1])
+def word_ids(tokenizer: Tokenizer) -> dict[str, Tensor]:
+    """Tokens that are a whole thing or a whole name, with the space before it."""
+    kinds = {"thing": things.KINDS, "name": (*people.BOYS, *people.GIRLS)}
+    codes = {
+        kind: [tokenizer.encode(f" {word}") for word in words]
+        for kind, words in kinds.items()
+    }
+    return {
+        kind: torch.tensor([code[0] for code in all_codes if len(code) == 1])
+        for kind, all_codes in codes.items()
+    }
 
 
 def said_twice(vocab_size: int) -> Tensor:
@@ -188,67 +199,85 @@ def said_twice(vocab_size: int) -> Tensor:
     return torch.cat([once, once], 1)
 
 
-def continued(model: Decoder, tokenizer: Tokenizer, ids: list[int]) -> dict[str, float]:
-    """What comes after "... Finn gave Lina the"? The chances of both things."""
-    chances = model(torch.tensor([ids[:-2]])).logits[0, -1].softmax(-1)
+def continued(model: Decoder, tokenizer: Tokenizer, text: str) -> dict[str, float]:
+    """The chances of both things right after a text."""
+    chances = model(torch.tensor([tokenizer.encode(text)])).logits[0, -1].softmax(-1)
     return {
         word: round(float(chances[tokenizer.encode(f" {word}")[0]]), 4)
         for word in ("ring", "map")
     }
 
 
+def doubt(model: Decoder, tokenizer: Tokenizer, layer: int, head: int) -> dict:
+    """Where a head looks when two things have been named, and what the model says."""
+    ids = tokenizer.encode(DOUBTFUL)
+    row = model.attention_maps(torch.tensor([ids]))[layer, 0, head, -1]
+    looks = {
+        word: round(float(row[ids.index(tokenizer.encode(f" {word}")[0])]), 4)
+        for word in ("ring", "map")
+    }
+    says = continued(model, tokenizer, DOUBTFUL)
+    return {"text": DOUBTFUL, "looks": looks, "says": says}
+
+
 def head_scores(
-    model: Decoder, rows: Tensor, twice: Tensor, names: Tensor
+    model: Decoder, rows: Tensor, twice: Tensor, words: dict[str, Tensor]
 ) -> dict[str, Tensor]:
     """Each score of each head, (L, H)."""
-    found = pattern_scores(model.attention_maps(rows), rows, names)
+    found = pattern_scores(model.attention_maps(rows), rows, words)
     repeated = model.attention_maps(twice)  # (L, N, H, 2R, 2R)
     second = torch.arange(REPEATED, 2 * REPEATED)
     found["repeat"] = repeated[..., second, second - REPEATED + 1].mean((1, 3))
-    found["duplicate"] = repeated[..., second, second - REPEATED].mean((1, 3))
     return found
 
 
-def pattern_scores(maps: Tensor, rows: Tensor, names: Tensor) -> dict[str, Tensor]:
-    """Mean weights at named places: maps (L, B, H, T, T), rows (B, T) -> (L, H) each.
+def pattern_scores(
+    maps: Tensor, rows: Tensor, words: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """Mean weights at certain places: maps (L, B, H, T, T), rows (B, T) -> (L, H) each.
 
     first, itself, previous: at those places. same: at all earlier places with the same
-    token, where there is one. names: the same, of names alone. after: at all places
-    right after an earlier one with the same token. entropy: in nats, where 64 or more
-    tokens can be seen.
+    token, where there is one. after: at all places right after such a one. thing, name:
+    where the next token is a thing, or a name, that has been said before, at all places
+    where it was said. entropy: in nats, of the second half of each row.
     """
     length = rows.shape[1]
     equal = (rows[:, :, None] == rows[:, None, :]).tril(-1)  # (B, T, T)
-    after = torch.zeros_like(equal)
+    after, coming = torch.zeros_like(equal), torch.zeros_like(equal)
     after[:, :, 1:] = equal[:, :, :-1]
-    name = torch.isin(rows, names)
+    coming[:, :-1] = equal[:, 1:]  # row i: where token i + 1 was said
 
-    def mean_over(mask: Tensor, queries: Tensor) -> Tensor:
+    def mean_over(mask: Tensor, queries: Tensor | None = None) -> Tensor:
         mass = (maps * mask[:, None]).sum(-1).transpose(1, 2)  # (L, H, B, T)
-        return mass[..., queries & mask.any(-1)].mean(-1)
+        chosen = mask.any(-1) if queries is None else mask.any(-1) & queries
+        return mass[..., chosen].mean(-1)
 
-    everywhere = torch.ones_like(name)
+    def said_again(kind: str) -> Tensor:
+        queries = torch.zeros_like(rows, dtype=torch.bool)
+        queries[:, :-1] = torch.isin(rows[:, 1:], words[kind])
+        return mean_over(coming, queries)
+
     entropy = -torch.special.xlogy(maps, maps).sum(-1)[..., length // 2 :]
-    diagonal = maps.diagonal(dim1=-2, dim2=-1)
     return {
-        "first": maps[..., 1:, 0].mean((1, 3)),
-        "itself": diagonal[..., 1:].mean((1, 3)),
         "previous": maps.diagonal(-1, -2, -1).mean((1, 3)),
-        "same": mean_over(equal, everywhere),
-        "names": mean_over(equal, name),
-        "after": mean_over(after, everywhere),
+        "itself": maps.diagonal(0, -2, -1)[..., 1:].mean((1, 3)),
+        "first": maps[..., 1:, 0].mean((1, 3)),
+        "same": mean_over(equal),
+        "after": mean_over(after),
+        "thing": said_again("thing"),
+        "name": said_again("name"),
         "entropy": entropy.mean((1, 3)),
     }
 
 
-def chance(rows: Tensor, names: Tensor) -> dict[str, float]:
+def chance(rows: Tensor, words: dict[str, Tensor]) -> dict[str, float]:
     """The same scores of a head that looks everywhere alike."""
     length = rows.shape[1]
     even = torch.ones(length, length).tril()
     even = (even / even.sum(-1, keepdim=True)).expand(1, len(rows), 1, -1, -1)
-    found = pattern_scores(even, rows, names)
+    found = pattern_scores(even, rows, words)
     places = torch.arange(REPEATED + 1, 2 * REPEATED + 1)
-    found["repeat"] = found["duplicate"] = (1 / places).mean()
+    found["repeat"] = (1 / places).mean()
     return {key: round(float(value), 4) for key, value in found.items()}
 
 
@@ -284,7 +313,7 @@ def ablated(
             with silenced(model, [(layer, head)]):
                 loss = mean_loss(model, held_out())
                 without = copy_accuracy(model, tokenizer, probes)
-            row: dict[str, Any] = {"name": f"{layer + 1}.{head + 1}"}
+            row: dict[str, Any] = {"label": f"{layer + 1}.{head + 1}"}
             row |= {"layer": layer, "head": head}
             row |= {
                 name: [round(float(score[name][layer, head]), 4) for score in scores]
@@ -295,7 +324,7 @@ def ablated(
             row |= {f"{key}_without": round(v, 4) for key, v in without.items()}
             row["first_norm"] = round(float(norms[layer, head]), 4)
             rows.append(row)
-            print(row["name"], row["rise"], without, flush=True)
+            print(row["label"], row["rise"], without, flush=True)
     return rows
 
 
@@ -337,8 +366,9 @@ def layers_without(
             {
                 "layer": layer + 1,
                 "none": round(none - whole, 4),
+                "sum": round(sum(r["rise"] for r in heads if r["layer"] == layer), 4),
                 "one": round(one - whole, 4),
-                "kept": best["name"],
+                "kept": best["label"],
             }
         )
     return rows
@@ -360,9 +390,10 @@ def shown(
         for part in (attention.query, attention.key, attention.value)
     ]
     return {
-        "name": best["name"],
+        "label": best["label"],
         "layer": layer,
         "head": head,
+        "scores": best,
         "x": half(normed[0]),
         "matrices": half(torch.stack(matrices)),  # (3, D, K)
         "lengths": [

@@ -12,12 +12,14 @@ from folio.viz.markup import Markup, tag
 from folio.viz.svg import label
 
 PATTERNS = {  # scores of the record: their names in figures
-    "previous": "previous token",
+    "previous": "previous",
     "itself": "itself",
-    "first": "first token",
-    "same": "same token",
-    "after": "after the same",
-    "repeat": "repeat",
+    "first": "first",
+    "same": "same",
+    "after": "after same",
+    "thing": "thing again",
+    "name": "name again",
+    "repeat": "random twice",
 }
 
 
@@ -81,7 +83,7 @@ def all_heads() -> Markup:
         y = top + row["layer"] * (size + 64)
         name, score = strongest(row, record["chance"])
         body += [
-            label(f"head {row['name']}", x, y - 9, color="ink", font_weight=700),
+            label(f"head {row['label']}", x, y - 9, color="ink", font_weight=700),
             frame(x, y, size),
             placed(weights[row["layer"], row["head"]], x, y, size / length),
             label(f"{PATTERNS[name]} {score:.2f}", x, y + size + 18, color=RESULT),
@@ -100,7 +102,7 @@ def scores() -> Markup:
     """A table of all scores of all heads, filled by their size."""
     record = recorded()
     rows = record["heads"]
-    cell, left, top = (100.0, 26.0), 112.0, 44.0
+    cell, left, top = (84.0, 26.0), 84.0, 44.0
     table = [[row[name][-1] for name in PATTERNS] for row in rows]
     even = [record["chance"][name] for name in PATTERNS]
     shown = [[f"{value:.2f}" for value in line] for line in [*table, even]]
@@ -108,7 +110,7 @@ def scores() -> Markup:
         label(text, left + (column + 0.5) * cell[0], top - 12, "middle", "ink")
         for column, text in enumerate(PATTERNS.values())
     ]
-    for index, text in enumerate([f"head {row['name']}" for row in rows] + ["chance"]):
+    for index, text in enumerate([f"head {row['label']}" for row in rows] + ["chance"]):
         y = top + (index + 0.5) * cell[1] + 4.5
         body.append(label(text, left - 10, y, "end", "ink"))
     body.append(grid(left, top, shown, color=RESULT, cell=cell, shares=[*table, even]))
@@ -120,7 +122,8 @@ def ablation() -> Markup:
     """How much the held-out loss rises without each head, and without more."""
     record = recorded()
     rows: list[tuple[str, float, str]] = [
-        (f"without head {row['name']}", row["rise"], "train") for row in record["heads"]
+        (f"without head {row['label']}", row["rise"], "train")
+        for row in record["heads"]
     ]
     for layer in record["layers_without"]:
         number = layer["layer"]

@@ -62,7 +62,7 @@ def words() -> list[str]:
 
 def left_page() -> Markup:
     """The cube above, the numbers of one head below."""
-    numbers_part, height = spreadsheet(556)
+    numbers_part, height = spreadsheet(566)
     return picture(760, height, *cube(), *numbers_part)
 
 
@@ -199,9 +199,9 @@ def cube() -> list[Markup]:
     body.append(arrow((end[0] + 10, 270), (end[0] + 40, 270)))
 
     # 3: for each of the three, a cube of heads; one slice is pulled out
-    left, cell, small, apart = 556, 4.8, high * 0.58, 21
+    left, cell, small, apart = 586, 4.6, high * 0.58, 21
     for index, (_, name, color) in enumerate(PARTS):
-        corner = top + 22 + index * 132
+        corner = top - 6 + index * 126
         for head in reversed(range(heads)):
             if head != lit:
                 body += sheet(
@@ -213,10 +213,8 @@ def cube() -> list[Markup]:
                     deep=apart * head,
                     lit=False,
                 )
-        body += sheet(
-            left - 56, corner, parts[index], color, (cell, small), deep=apart * lit
-        )
-        start = at(left - 56, corner, 0, small * tokens / 2, apart * lit)
+        body += sheet(left, corner, parts[index], color, (cell, small), deep=-42)
+        start = at(left, corner, 0, small * tokens / 2, -42)
         body.append(
             label(name, start[0] - 8, start[1] + 5, "end", color, font_weight=700)
         )
@@ -230,10 +228,17 @@ def cube() -> list[Markup]:
             (start[0] + shift, start[1] + shift),
             (end[0] + shift, end[1] + shift),
             "heads",
-            24,
-            12,
+            28,
+            10,
         ),
-        label(f"in color: head {record['shown']['name']}", 628, 60, "middle"),
+        axis(
+            at(left, corner, 0, small * tokens + 8, -42),
+            at(left, corner, width * cell, small * tokens + 8, -42),
+            "width K",
+            -44,
+            14,
+        ),
+        label(f"in color: head {record['shown']['label']}", 628, 60, "middle"),
     ]
     return body
 
@@ -251,10 +256,18 @@ def axis(start, end, name: str, dx: float, dy: float) -> Markup:
 # ------------------------------------------------------- the numbers of one head
 
 
-def asking() -> int:
-    """The row of the sheet whose sum is shown: the second "Finn"."""
+def said_before(row: int) -> list[int]:
+    """The places, up to `row`, where the token that comes next has been said."""
     names = words()
-    return len(names) - 1 - names[::-1].index("Finn")
+    after = names[row + 1] if row + 1 < len(names) else None
+    return [place for place in range(row + 1) if names[place] == after]
+
+
+def asking() -> int:
+    """The row that is followed: the first that looks mostly at what comes next."""
+    weights = weights_at(-1) / 255
+    rows = range(len(words()))
+    return next(row for row in rows if weights[row, said_before(row)].sum() > 0.5)
 
 
 def spreadsheet(top: float) -> tuple[list[Markup], float]:
@@ -271,7 +284,13 @@ def spreadsheet(top: float) -> tuple[list[Markup], float]:
     left, wide, high = 92, 33.0, 17.0
     columns = left + width * wide
     body = [
-        caption(f"4 · “{names[row]}” asks, with its {width} numbers", 250, top),
+        label(
+            f"4 · token {row + 1}, “{names[row]}”, asks, with its {width} numbers",
+            left,
+            top,
+            color="ink",
+            font_weight=600,
+        ),
         line_of(q[row], names[row] + "?", left, top + 12, (wide, high), QUERY),
         label("its query q", columns + 8, top + 24, color=QUERY, font_weight=600),
         label(
@@ -408,12 +427,12 @@ def moment(index: int, step: int, x: float, top: float, size: float) -> list[Mar
     """One small map with its step above and what was measured below."""
     record = recorded()
     shown = record["shown"]
-    head = next(row for row in record["heads"] if row["name"] == shown["name"])
+    head = next(row for row in record["heads"] if row["label"] == shown["label"])
     length = len(record["tokens"])
     lines = (
         ("loss", f"{record['losses'][index]:.2f}"),
         ("entropy", f"{head['entropy'][index]:.2f}"),
-        ("repeat", f"{head['repeat'][index]:.2f}"),
+        ("things", f"{head['thing'][index]:.2f}"),
     )
     body = [
         label(
@@ -448,7 +467,7 @@ def frame(x: float, y: float, size: float) -> Markup:
 def large(top: float) -> list[Markup]:
     """The last moment, with tokens on both sides and the larger weights written in."""
     weights, names = weights_at(-1), words()
-    cell, left = 30.0, 52.0
+    cell, left = 28.4, 54.0
     y = top + 52
     body = [frame(left, y, cell * len(names)), placed(weights, left, y, cell)]
     for index, name in enumerate(names):
@@ -484,19 +503,19 @@ def reading(top: float) -> list[Markup]:
         label("who looks most at whom", x, y + 18, font_size=12),
     ]
     y += 46
-    for row in range(5, len(names)):
+    for row in range(4, len(names)):
         column = int(weights[row].argmax())
         text = f"{names[row]} → {names[column]}"
         share = weights[row, column] / 255
-        follows = column > 0 and names[column - 1] == names[row] and column <= row
-        color = RESULT if follows else "ink"
-        weight = 700 if follows else None
+        repeats = column in said_before(row)
+        color = RESULT if repeats else "ink"
+        weight = 700 if repeats else None
         body.append(label(text, x, y, color=color, font_weight=weight))
         body.append(label(f"{share:.2f}", x + 150, y, "end", color=color))
         y += 21
     body += [
-        label("purple: the one after an", x, y + 16, color=RESULT, font_size=12),
-        label("earlier token of the same kind", x, y + 32, color=RESULT, font_size=12),
+        label("purple: at the very word", x, y + 16, color=RESULT, font_size=12),
+        label("that comes next in the text", x, y + 32, color=RESULT, font_size=12),
     ]
     legend = str(ramp_legend()).replace(
         "<svg ", f'<svg x="{x - 12}" y="{y + 62}" width="210" height="26" ', 1
