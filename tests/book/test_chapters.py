@@ -139,7 +139,8 @@ def test_a_figure_is_the_same_every_time():
 
 @chapters
 def test_numbers_are_recorded(path):
-    for wanted in re.findall(r"\{number\}`([^`]+)`", path.read_text(encoding="utf-8")):
+    text = path.read_text(encoding="utf-8").replace(r"\|", "|")  # as in a table's cell
+    for wanted in re.findall(r"\{number\}`([^`]+)`", text):
         assert recorded.number(wanted, BOOK)[1]
 
 
