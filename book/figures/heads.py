@@ -76,7 +76,7 @@ def all_heads() -> Markup:
     """Every head at the last step, on the sentence, with what it scores highest in."""
     record, weights = recorded(), attention().weights[-1]
     layers, heads, length, _ = weights.shape
-    size, gap, left, top = 160.0, 18.0, 24.0, 34.0
+    size, gap, left, top = 160.0, 18.0, 84.0, 34.0
     body = []
     for row in record["heads"]:
         x = left + row["head"] * (size + gap)
@@ -88,7 +88,7 @@ def all_heads() -> Markup:
             placed(weights[row["layer"], row["head"]], x, y, size / length),
             label(f"{PATTERNS[name]} {score:.2f}", x, y + size + 18, color=RESULT),
         ]
-    width = left + heads * (size + gap)
+    width = 2 * left + heads * (size + gap) - gap
     return picture(int(width), int(top + layers * (size + 64) - 30), *body)
 
 
@@ -102,12 +102,12 @@ def scores() -> Markup:
     """A table of all scores of all heads, filled by their size."""
     record = recorded()
     rows = record["heads"]
-    cell, left, top = (84.0, 26.0), 84.0, 44.0
+    cell, left, top = (84.0, 21.0), 84.0, 34.0
     table = [[row[name][-1] for name in PATTERNS] for row in rows]
     even = [record["chance"][name] for name in PATTERNS]
     shown = [[f"{value:.2f}" for value in line] for line in [*table, even]]
     body = [
-        label(text, left + (column + 0.5) * cell[0], top - 12, "middle", "ink")
+        label(text, left + (column + 0.5) * cell[0], top - 10, "middle", "ink")
         for column, text in enumerate(PATTERNS.values())
     ]
     for index, text in enumerate([f"head {row['label']}" for row in rows] + ["chance"]):
@@ -134,24 +134,24 @@ def ablation() -> Markup:
 
 def bars(rows: Sequence[tuple[str, float, str]], name: str) -> Markup:
     """Lying bars from 0, each with its value."""
-    left, wide, high, top = 176.0, 330.0, 24.0, 34.0
+    left, wide, high, top = 206.0, 360.0, 20.0, 30.0
     most = max(value for _, value, _ in rows)
     body = [label(name, left, 18)]
     for index, (text, value, color) in enumerate(rows):
         y = top + index * high
         length = max(wide * value / most, 1.0)
-        place = {"x": left, "y": y + 3, "width": round(length, 1), "height": high - 7}
+        place = {"x": left, "y": y + 2, "width": round(length, 1), "height": high - 5}
         body += [
-            label(text, left - 9, y + 16.5, "end", "ink"),
+            label(text, left - 9, y + 14.5, "end", "ink"),
             tag("rect", fill=paint(color), fill_opacity=0.8, **place),
             label(
                 f"{value:.3f}".replace("-", "−"),
                 left + length + 7,
-                y + 16.5,
+                y + 14.5,
                 color="ink",
             ),
         ]
-    return picture(580, int(top + high * len(rows) + 8), *body, narrow=True)
+    return picture(680, int(top + high * len(rows) + 8), *body, narrow=True)
 
 
 def scrambled() -> Markup:
