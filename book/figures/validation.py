@@ -44,7 +44,7 @@ def best_of() -> Markup:
     counts = [1, 2, 3, 5, 10, 20, 50, 100]
     lines = [
         Series(
-            f"noise {noise:g}",
+            f"error {noise:g}",
             counts,
             [round(noise * largest(count), 3) for count in counts],
             color=color,
@@ -55,7 +55,7 @@ def best_of() -> Markup:
     return line_chart(
         lines,
         width=560,
-        height=260,
+        height=220,
         x_log=True,
         x_label="checkpoints to choose from",
         y_label="nats too low",
@@ -76,4 +76,4 @@ def perplexities() -> Markup:
     steps = [row["step"] for row in rows]
     held_out = [row["val_perplexity"] for row in rows]
     lines = [Series("held out", steps, held_out, color="validation", dots=True)]
-    return line_chart(lines, width=560, height=240, y_label="perplexity")
+    return line_chart(lines, width=560, height=210, y_label="perplexity")
