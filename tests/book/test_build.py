@@ -121,6 +121,28 @@ def test_the_pdf_is_the_same_to_the_byte(guide, tmp_path):
     assert "#answer-head(<01-first--ex-shift>" in typst
 
 
+def test_print_knows_small_sections_left_pages_and_whose_an_exercise_is(
+    guide, tmp_path
+):
+    shutil.copytree(guide, tmp_path / "guide")
+    chapter = tmp_path / "guide" / "01-first.md"
+    text = chapter.read_text().replace(":name: chances\n", ":name: chances\n:left:\n")
+    chapter.write_text(text + "\n## Large\n\n### Small\n\nText.\n")
+    summary = tmp_path / "guide" / "SUMMARY.md"
+    summary.write_text(summary.read_text() + "\n[After all](after.md)\n")
+    (tmp_path / "guide" / "after.md").write_text(
+        "# After all\n\n```{exercise} late\nDo it.\n```\n\n"
+        "```{solution} late\nDone.\n```\n"
+    )
+    build.pdf(tmp_path / "guide", tmp_path / "pdf")
+    typst = (tmp_path / ".kept" / "page" / "book.typ").read_text()
+    _, _, after = typst.partition('#pagebreak(weak: true, to: "even")')
+    assert after.lstrip().startswith("#figure(")
+    assert "Small" in after
+    assert '<after--ex-late>, "After all, exercise 1")' in typst
+    assert '"Exercise 1.1")' in typst
+
+
 def test_code_that_only_draws_is_left_out_of_print(guide, tmp_path):
     shutil.copytree(guide, tmp_path / "guide")
     cells = "\n```{code-cell}\n:hide:\nhidden = 6 * 7\nprint('seen', hidden)\n```\n"

@@ -34,6 +34,7 @@ class Drawing(SphinxDirective):
     option_spec: ClassVar = {
         "name": directives.unchanged_required,
         "alt": directives.unchanged_required,
+        "left": directives.flag,  # in print, on a left page: it faces what follows
     }
 
     def run(self) -> list[nodes.Node]:
@@ -47,6 +48,8 @@ class Drawing(SphinxDirective):
         children, _ = self.parse_inline(" ".join(self.content))
         children += self.provenance()
         figure = nodes.figure("", picture, nodes.caption("", "", *children))
+        if "left" in self.options:
+            figure["classes"].append("left-page")
         self.set_source_info(figure)
         self.add_name(figure)
         return [figure]

@@ -24,9 +24,10 @@ def assign(collector: TocTreeCollector, env) -> list[str]:
             continue
         places = env.toc_secnumbers[document]
         for anchor, old in places.items():
-            places[anchor] = (number, *old[1:])
+            if old:  # not one of the small sections, which have none
+                places[anchor] = (number, *old[1:])
         for node in [env.titles[document], *env.tocs[document].findall(nodes.Element)]:
-            if "secnumber" in node:
+            if node.get("secnumber"):
                 node["secnumber"] = (number, *node["secnumber"][1:])
     after = env.toc_secnumbers
     return [name for name in after if after[name] != before.get(name)]

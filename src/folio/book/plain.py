@@ -81,8 +81,12 @@ class Plain(HTML5Translator):
         self.body.append("</div>\n")
 
     def visit_solution(self, node: nodes.Element) -> None:
-        title, solves = html.escape(node["title"]), node["solves"]
-        solves = self.own_id(solves)
+        title, solves = node["title"], self.own_id(node["solves"])
+        document = self.document_of()
+        if not self.config.folio_numbers.get(document):  # whose? among all answers
+            chapter = self.builder.env.titles[document].astext()
+            title = f"{chapter}, {title.lower()}"
+        title = html.escape(title)
         self.body.append(
             f'<div class="solution" data-exercise="{title}" data-solves="{solves}">'
         )

@@ -117,6 +117,10 @@ function M.Header(h)
   h.attributes = {}
   return h
 end
+function M.Figure(f)
+  if not f.classes:includes('left-page') then return nil end
+  return {raw('#pagebreak(weak: true, to: "even")'), f}
+end
 function M.HorizontalRule() return {} end
 function M.Div(d)
   local c = d.classes
