@@ -27,17 +27,17 @@ def merges_by_hand() -> Markup:
     """Four words, spelled as they are after each merge."""
     spelled = [(list(word), count) for word, count in counted(WORDS).items()]
     parts = [label(f"{n} ×", 34, 57 + 34 * i) for i, (_, n) in enumerate(spelled)]
-    parts.append(caption("spelled", 150, 22))
+    parts.append(caption("spelled", 132, 22))
     parts += [pieces(70, 40 + 34 * i, w, ()) for i, (w, _) in enumerate(spelled)]
     for step, pair in enumerate(learn_merges(counted(WORDS), MERGES), 1):
-        x, y = 300 if step % 2 else 540, 40 if step < 3 else 216
+        x, y = 254 if step % 2 else 424, 40 if step < 3 else 216
         times = frequency(spelled, pair)
         title = f"{step}: {pair[0]} + {pair[1]}, {times} times"
-        parts.append(caption(title, x + 80, y - 18, RESULT))
+        parts.append(caption(title, x + 64, y - 18, RESULT))
         spelled = [(glue(word, pair), count) for word, count in spelled]
         for i, (word, _) in enumerate(spelled):
             parts.append(pieces(x, y + 34 * i, word, pair))
-    return picture(740, 362, *parts)
+    return picture(572, 350, *parts)
 
 
 def pieces(x: float, y: float, word: list[str], pair: tuple[str, ...]) -> Markup:
