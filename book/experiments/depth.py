@@ -65,10 +65,7 @@ KINDS = {
 
 
 def deep_decoder(kind: str, vocabulary: int, layers: int, seed: int) -> Decoder:
-    """All kinds begin with the same numbers: matrices with deviation 1 / sqrt(inputs).
-
-    What writes into the stream is divided by sqrt(2 L) besides, as in GPT-2.
-    """
+    """All kinds begin with the same matrices, of deviation 1 / sqrt(inputs)."""
     torch.manual_seed(seed)
     shape = {"d_model": 48, "n_layers": layers, "n_heads": 4, "max_seq_len": LENGTH}
     model = Decoder(gpt2_like(vocab_size=vocabulary, **shape))
@@ -77,9 +74,6 @@ def deep_decoder(kind: str, vocabulary: int, layers: int, seed: int) -> Decoder:
         for weight in block.parameters():
             if weight.ndim == 2:
                 torch.nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
-        with torch.no_grad():
-            for writes in (block.attention.out, block.mlp.down):
-                writes.weight /= (2 * layers) ** 0.5
     return model
 
 
@@ -98,6 +92,17 @@ def losses(model: Decoder, ids: np.ndarray, steps: int, seed: int) -> list[float
         optimizer.step()
         found.append(loss.item())
     return found
+
+
+@torch.no_grad()
+def likeness(model: Decoder, tokens: Tensor) -> float:
+    """Mean cosine between different tokens of a text behind the last block."""
+    x, shared = model.embed(tokens)
+    for block in model.blocks:
+        x = block(x, shared)
+    x = F.normalize(x - x.mean(-1, keepdim=True), dim=-1)
+    others = x.shape[1] - 1
+    return (((x @ x.transpose(1, 2)).sum(-1) - 1) / others).mean().item()
 
 
 @torch.no_grad()
@@ -129,6 +134,7 @@ def main(layers: int, steps: int, seeds: int) -> None:
     counts = np.bincount(ids) / len(ids)
     frequencies = float(-(counts * np.log(counts)).sum())
     start, curves, streams = time.process_time(), {}, {}
+    alike: dict[str, list[float]] = {}
     for seed in range(seeds):
         for kind in KINDS:
             model = deep_decoder(kind, len(characters), layers, seed)
@@ -136,6 +142,7 @@ def main(layers: int, steps: int, seeds: int) -> None:
             before = stream_sizes(model, tokens)
             curve = losses(model, ids, steps, seed)
             curves.setdefault(kind, []).append([round(loss, 4) for loss in curve])
+            alike.setdefault(kind, []).append(likeness(model, tokens))
             print(f"{kind:13} {seed} {statistics.mean(curve[-20:]):.3f}", flush=True)
             if kind == "pre-norm" and seed == 0:
                 streams = {"before": before, "after": stream_sizes(model, tokens)}
@@ -151,6 +158,7 @@ def main(layers: int, steps: int, seeds: int) -> None:
         "frequencies": round(frequencies, 3),
         "final": final,
         "mean": {kind: round(statistics.mean(own), 3) for kind, own in final.items()},
+        "alike": {kind: round(statistics.mean(own), 3) for kind, own in alike.items()},
         "curves": curves,
     }
     record("depth", numbers, drawing(curves, frequencies), RESULTS)

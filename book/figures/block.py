@@ -71,7 +71,7 @@ def bends() -> Markup:
         Series("GELU", at, [gelu(x) for x in at], color=THINK),
         Series("its slope", at, slope, color="rate"),
     ]
-    return line_chart(lines, width=560, height=270, x_label="x")
+    return line_chart(lines, width=560, height=220, x_label="x")
 
 
 # ---- LayerNorm -----------------------------------------------------------------------

@@ -122,4 +122,4 @@ def correction() -> Markup:
         ratio = [(1 - 0.9**t) / math.sqrt(1 - beta**t) for t in steps]
         lines.append(Series(f"β₂ = {beta}", steps, ratio, color=color))
     lines.append(Series("corrected", steps, [1.0] * 40, color="train", dashed=True))
-    return line_chart(lines, width=560, height=230, y_label="step, in learning rates")
+    return line_chart(lines, width=560, height=180, y_label="step, in learning rates")
