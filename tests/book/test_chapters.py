@@ -195,3 +195,25 @@ def test_every_chapter_is_in_the_table_of_contents():
     listed = {f"{entry.document}.md" for entry in summary.read(BOOK).entries}
     others = {"SUMMARY.md", "WRITING.md"}
     assert {path.name for path in CHAPTERS} - listed - others == set()
+
+
+def repeated(texts: dict[str, str]) -> list[str]:
+    """Names of figures, formulas and exercises that stand for two things."""
+    once = re.compile(
+        r"^:name: (\S+)$|^\$\$ \((\S+)\)$|^`{3,}\{exercise\} (\S+)$", re.MULTILINE
+    )
+    found: dict[str, str] = {}
+    twice = []
+    for chapter, text in texts.items():
+        for match in once.finditer(text):
+            name = match[1] or match[2] or f"ex-{match[3]}"
+            if name in found:
+                twice.append(f"{name}: {found[name]}, {chapter}")
+            found[name] = chapter
+    return twice
+
+
+def test_names_stand_for_one_thing_in_the_whole_book():
+    texts = {p.name: p.read_text() for p in CHAPTERS if p.name != "WRITING.md"}
+    assert repeated(texts) == []
+    assert len(repeated({"a": ":name: x\n", "b": "$$ (x)\n"})) == 1
