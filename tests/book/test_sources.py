@@ -98,6 +98,17 @@ def test_works_know_how_they_are_named(tmp_path):
     assert work.link == "https://arxiv.org/abs/1.2"
 
 
+def test_works_that_would_be_named_alike_get_a_letter(tmp_path):
+    later = WORK.replace('"T"', '"a later title"') + 'url = "u"\n'
+    other = WORK.replace("2001", "2002") + 'url = "u"\n'
+    path = tmp_path / references.NAME
+    path.write_text(f'[x]\n{WORK}url = "u"\n[y]\n{later}[z]\n{other}')
+    works = references.read(tmp_path)
+    assert works["x"].short == "(B et al. 2001b)"  # by title
+    assert works["y"].named == "B et al. (2001a)"
+    assert works["z"].short == "(B et al. 2002)"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

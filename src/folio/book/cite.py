@@ -45,7 +45,7 @@ class Bibliography(SphinxDirective):
         source = Path(self.env.srcdir)
         self.env.note_dependency(str(source / references.NAME))
         works = references.read(source).values()
-        ordered = sorted(works, key=lambda work: (work.authors[0], work.year))
+        ordered = sorted(works, key=lambda work: (work.authors[0], work.when))
         return [self.entry(work) for work in ordered]
 
     def entry(self, work: references.Work) -> nodes.Node:
@@ -58,7 +58,7 @@ class Bibliography(SphinxDirective):
         text = nodes.paragraph(
             "",
             "",
-            nodes.Text(f"{work.people} ({work.year}). "),
+            nodes.Text(f"{work.people} ({work.when}). "),
             nodes.emphasis("", work.title),
             nodes.Text(f". {work.venue}. "),
             nodes.reference("", place, refuri=work.link),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, replace
 from pathlib import Path
+from string import ascii_lowercase
 
 from folio.config import UserError
 
@@ -24,6 +26,11 @@ class Work:
     arxiv: str = ""
     doi: str = ""
     url: str = ""
+    letter: str = ""  # behind the year, of works that would else be named alike
+
+    @property
+    def when(self) -> str:
+        return f"{self.year}{self.letter}"
 
     @property
     def link(self) -> str:
@@ -40,12 +47,12 @@ class Work:
     @property
     def short(self) -> str:
         """Beside a statement: "(Vaswani et al. 2017)"."""
-        return f"({self.families} {self.year})"
+        return f"({self.families} {self.when})"
 
     @property
     def named(self) -> str:
         """In a sentence: "Vaswani et al. (2017)"."""
-        return f"{self.families} ({self.year})"
+        return f"{self.families} ({self.when})"
 
     @property
     def people(self) -> str:
@@ -67,7 +74,23 @@ def read(source: Path) -> dict[str, Work]:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: {error}") from None
-    return {key: _work(key, table, path) for key, table in tables.items()}
+    return _told_apart({key: _work(key, table, path) for key, table in tables.items()})
+
+
+def _told_apart(works: dict[str, Work]) -> dict[str, Work]:
+    """The same, with a letter behind the year where two would be named alike."""
+    alike: dict[str, list[Work]] = defaultdict(list)
+    for work in sorted(works.values(), key=lambda work: work.title.casefold()):
+        alike[work.short].append(work)
+    letters = {
+        work.key: letter
+        for group in alike.values()
+        if len(group) > 1
+        for work, letter in zip(group, ascii_lowercase, strict=False)
+    }
+    return {
+        key: replace(work, letter=letters.get(key, "")) for key, work in works.items()
+    }
 
 
 def _work(key: str, table: dict, path: Path) -> Work:
