@@ -166,7 +166,6 @@ def drawing(means: dict[str, dict[str, float]]) -> Markup:
         height=290,
         x_label="heads of queries that share keys, H / G",
         y_label="held-out loss, nats per token",
-        x_log=True,
         description="Loss of models with fewer heads of keys and values",
     )
 

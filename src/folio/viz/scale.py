@@ -53,12 +53,12 @@ def tick_labels(ticks: list[float]) -> list[str]:
     (['0', '500', '1,000'], ['0', '20 K', '40 K'])
     >>> tick_labels([1.35, 1.4]), tick_labels([0.0001, 0.0002])
     (['1.35', '1.40'], ['1e-4', '2e-4'])
-    >>> tick_labels([10.0, 1000.0, 100000.0])  # of a logarithmic axis
-    ['10', '1 K', '100 K']
+    >>> tick_labels([100.0, 1000.0, 10000.0])  # of a logarithmic axis
+    ['100', '1 K', '10 K']
     """
     largest = max(abs(tick) for tick in ticks)
     smallest = min((abs(tick) for tick in ticks if tick), default=largest)
-    if 1 <= smallest < largest / 100:
+    if 1 <= smallest <= largest / 100:
         return [label for tick in ticks for label in tick_labels([tick])]
     for unit, size in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
         if largest >= size and (largest >= 1e4 or len(ticks) == 1):
