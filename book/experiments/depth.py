@@ -179,7 +179,7 @@ def drawing(curves: dict[str, list[list[float]]], frequencies: float) -> str:
         "frequencies", [1, steps], [frequencies] * 2, color="other", dashed=True
     )
     names = {"y_label": "loss, nats per character"}
-    return line_chart([*lines, alone], width=640, height=270, **names)
+    return line_chart([*lines, alone], width=640, height=230, **names)
 
 
 def stream_drawing(streams: dict[str, dict[str, list[float]]]) -> str:
@@ -194,7 +194,7 @@ def stream_drawing(streams: dict[str, dict[str, list[float]]]) -> str:
         Series("attention adds", middles, after["attention"], color="validation"),
     ]
     names = {"x_label": "blocks passed", "y_label": "root mean square"}
-    return line_chart(lines, width=640, height=250, **names)
+    return line_chart(lines, width=640, height=220, **names)
 
 
 if __name__ == "__main__":
