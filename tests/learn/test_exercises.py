@@ -36,6 +36,16 @@ def test_the_stub_fails_kindly_and_gives_nothing_away(name):
     assert not [line for line in code if line.startswith("return ") and line in given]
 
 
+def test_a_stub_says_how_what_is_given_is_called():
+    told = (
+        "# Given:\n#   dot(a, b)\n#   softmax(scores)\n#   apply(matrix, vector)\n#\n"
+    )
+    assert told in stub(find("attention_head"))
+    assert "#   Batch(denominator, **tensors)\n" in stub(find("shifted_labels"))
+    assert "#   windows(ids, batch, length, seed=0)\n" in stub(find("train_gpt"))
+    assert "Given:" not in stub(find("char_tokenizer"))
+
+
 @pytest.mark.parametrize(
     ("name", "wrong"), WRONG, ids=[f"{n}-{w.idea}".replace(" ", "-") for n, w in WRONG]
 )

@@ -159,6 +159,27 @@ def test_a_file_in_another_encoding(tmp_path):
         commands.check(["rms_norm"], tmp_path)
 
 
+def test_a_byte_order_mark_is_no_mistake(tmp_path):
+    """Some editors put one before the first letter, unseen."""
+    text = "\ufeff" + right("softmax")
+    write(tmp_path, "softmax", text)
+    assert commands.check(["softmax"], tmp_path)
+
+
+def test_what_is_printed_leaves_the_message_on_the_screen(
+    tmp_path, monkeypatch, capsys
+):
+    write(tmp_path, "rms_norm", "")
+    printed = "\n".join(f"line {number}" for number in range(1000))
+    found = (Verdict(message="no"), printed)
+    monkeypatch.setattr(commands, "check_file", lambda *_: found)
+    commands.check(["rms_norm"], tmp_path)
+    shown = capsys.readouterr().out.splitlines()
+    assert "it printed, at the end:" in shown[2]
+    assert shown[-1].strip() == "line 999"
+    assert len(shown) == 23
+
+
 def test_diff_shows_the_package_only_after_passing(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     write(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from folio.config import UserError
 from folio.learn import commands
 from folio.learn import train as training
 from folio.learn.cli import add_arguments, run
@@ -54,3 +55,34 @@ def test_check_ends_with_1_if_something_fails(monkeypatch):
     with pytest.raises(SystemExit) as stop:
         asked("check a", monkeypatch, result=False)
     assert stop.value.code == 1
+
+
+@pytest.mark.parametrize("line", ["list", "start", "check", "hint softmax", "train"])
+def test_a_folder_that_may_not_be_read_is_one_line(tmp_path, monkeypatch, line):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    options = parser.parse_args([*line.split(), "--folder", str(tmp_path)])
+
+    def refuse(path, **_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    with pytest.raises(UserError) as error:
+        run(options)
+    assert str(error.value).startswith(str(tmp_path))
+    assert str(error.value).endswith(": Permission denied")
+
+
+def test_an_answer_that_may_not_be_moved_stays(tmp_path, monkeypatch):
+    file = tmp_path / "softmax.py"
+    file.write_text("my work")
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+
+    def refuse(path, _):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(UserError, match=r"softmax\.py: Permission denied"):
+        run(parser.parse_args(["reset", "softmax", "--folder", str(tmp_path)]))
+    assert file.read_text() == "my work"

@@ -53,6 +53,15 @@ def test_an_end_without_a_verdict(tmp_path):
     assert verdict.message.startswith("Python ended (status 3) before all was checked")
 
 
+def test_what_ends_python_quietly_or_asks_is_told_so(tmp_path):
+    text = changed("merge_pair", "return glued", "__import__('os')._exit(0)")
+    verdict, _ = checked(tmp_path, "merge_pair", text)
+    assert verdict.message == "your code ended Python; leave `exit` out"
+    text = changed("merge_pair", "return glued", "return input('which pair? ')")
+    verdict, _ = checked(tmp_path, "merge_pair", text)
+    assert verdict.message == "nobody answers `input()` here; leave it out"
+
+
 def test_printing_without_end_fills_no_disk(tmp_path):
     loop = "    while True:\n        print('x' * 10**6)"
     verdict, printed = checked(

@@ -45,7 +45,9 @@ def test_only_what_has_passed_takes_part(tmp_path, monkeypatch):
 
 def test_curves_that_differ_are_said_to():
     said = summary(result(3.0, 2.5), result(3.0, 2.0))
-    assert "the curves differ by 0.500 nats at most" in said
+    assert said.endswith("the curves differ by 0.500 nats at most, from step 2 on")
+    said = summary(result(3.2, 2.5), result(3.0, 2.5))
+    assert "0.200 nats at most, from step 1 on: a model that draws its first" in said
     assert "yours" in drawn("llama", ["rotary"], result(3.0, 2.5), result(3.0, 2.0))
 
 

@@ -48,7 +48,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do what was asked; exits with 1 if an answer doesn't pass."""
+    """Do what was asked; exits with 1 if an answer doesn't pass.
+
+    UserError also for a file that can't be read, moved or asked for.
+    """
+    from folio.config import UserError
+
+    try:
+        _do(options)
+    except OSError as error:
+        if error.filename is None:  # not about a file
+            raise
+        raise UserError(f"{error.filename}: {error.strerror}") from None
+
+
+def _do(options: argparse.Namespace) -> None:
     from folio.learn import commands
 
     folder, action = options.folder, options.action

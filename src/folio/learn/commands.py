@@ -17,6 +17,7 @@ from folio.learn.folder import Folder
 from folio.learn.runner import SECONDS, check_file
 from folio.learn.source import live_source
 
+PRINTED = 20  # lines: what is said of the answer shouldn't leave the screen
 DONE, BEGUN, OPEN, FAILED = "✓", "…", "·", "✗"
 
 
@@ -96,7 +97,9 @@ def check_one(exercise: Exercise, mine: Folder, seconds: float) -> bool:
         line = f", line {verdict.line}" if verdict.line else ""
         print(f"  {file}{line}: {verdict.message}")
     if printed.strip() and not verdict.passed:
-        print(textwrap.indent("it printed:\n" + printed.strip(), "  "))
+        lines = printed.strip().splitlines()
+        end = "it printed:" if len(lines) <= PRINTED else "it printed, at the end:"
+        print(textwrap.indent("\n".join([end, *lines[-PRINTED:]]), "  "))
     return verdict.passed
 
 

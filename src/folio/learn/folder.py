@@ -59,7 +59,7 @@ class Folder:
         """What the learner wrote. UserError if nothing can be read."""
         file = self.answer(exercise)
         try:
-            return file.read_text(encoding="utf-8")
+            return file.read_text(encoding="utf-8-sig")  # editors may add a mark
         except FileNotFoundError:
             raise UserError(
                 f"no {file}; begin with `folio learn start {exercise.name}`"

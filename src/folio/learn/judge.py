@@ -146,6 +146,8 @@ def _blamed(error: BaseException, file: str) -> tuple[str, int | None]:
 def _told(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return "your code ended Python; leave `exit` out"
+    if isinstance(error, EOFError):
+        return "nobody answers `input()` here; leave it out"
     if isinstance(error, RecursionError):
         return "RecursionError: it calls itself without end"
     if isinstance(error, OSError) and error.errno == errno.EFBIG:
@@ -177,7 +179,7 @@ def main(name: str, file: str, verdict: str, seconds: str) -> None:
     """
     limit_output()
     exercise = find(name)  # with what its checks need, before the clock starts
-    source = Path(file).read_text(encoding="utf-8")
+    source = Path(file).read_text(encoding="utf-8-sig")
     faulthandler.dump_traceback_later(float(seconds), exit=True)
     written: list[Any] = []
 

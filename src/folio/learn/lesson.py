@@ -52,7 +52,7 @@ def put_in(files: dict[str, str]) -> None:
 
     def make(name: str) -> Any:
         exercise, file = find(name), files[name]
-        mine = load(exercise, Path(file).read_text(encoding="utf-8"), file)
+        mine = load(exercise, Path(file).read_text(encoding="utf-8-sig"), file)
         check_signature(exercise, mine, file)
         return mine
 

@@ -95,5 +95,7 @@ def _ended(
         return f"still running after {seconds:g} seconds: an endless loop?", line
     if status < 0:
         return f"your code ended Python by signal {-status}", line
+    if status == 0:
+        return "your code ended Python; leave `exit` out", line
     last = errors.strip().splitlines()[-1:] or ["no message"]
     return f"Python ended (status {status}) before all was checked: {last[0]}", line

@@ -25,7 +25,7 @@ def stub(exercise: Exercise) -> str:
     """The task as a comment, imports, and the symbol with all bodies left blank."""
     lines, node = _find(exercise)
     parts = [
-        _comment(exercise),
+        _comment(exercise, _helpers(exercise, lines, node)),
         "from __future__ import annotations\n\n" + _imports(exercise, lines, node),
         "\n".join(_blanked(lines, node)),
     ]
@@ -76,13 +76,15 @@ def _lines_of(lines: list[str], node: ast.AST) -> list[str]:
     return textwrap.dedent("\n".join(lines[first - 1 : node.end_lineno])).splitlines()
 
 
-def _comment(exercise: Exercise) -> str:
-    """The head of the file: what to do, and which commands help."""
+def _comment(exercise: Exercise, helpers: list[str]) -> str:
+    """The head of the file: what to do, with what, and which commands help."""
     method = ""
     if len(exercise.path) > 1 and exercise.path[-1] != exercise.path[0]:
         method = f"\n\nIt is a method of `{exercise.path[0]}`; write it here by itself."
     text = f"{exercise.title}  (week {exercise.week}, chapter {exercise.chapter})\n\n"
     text += textwrap.dedent(exercise.task).strip() + method
+    if helpers:
+        text += "\n\nGiven:\n" + "\n".join(f"  {line}" for line in helpers)
     text += f"\n\nfolio learn check {exercise.name}\nfolio learn hint {exercise.name}"
     return "\n".join(f"# {line}".rstrip() for line in text.splitlines())
 
@@ -102,6 +104,39 @@ def _imports(exercise: Exercise, lines: list[str], node: ast.AST) -> str:
     if own:
         found.append(f"from {exercise.module} import {own}")
     return "\n".join(found)
+
+
+def _helpers(exercise: Exercise, lines: list[str], node: ast.AST) -> list[str]:
+    """How each function and class of the package that the stub imports is called."""
+    found = []
+    for statement in ast.parse(_imports(exercise, lines, node)).body:
+        module = getattr(statement, "module", None) or ""
+        if module.partition(".")[0] != "folio":
+            continue
+        text = Path(find_spec(module).origin).read_text(encoding="utf-8")
+        defined = {getattr(n, "name", None): n for n in ast.parse(text).body}
+        found += [_call(defined[a.name]) for a in statement.names if a.name in defined]
+    return [call for call in found if call]
+
+
+def _call(node: ast.AST) -> str:
+    """A function or class as it is called, without types; "" if it doesn't say how.
+
+    >>> _call(ast.parse("def scaled(x: float, *, by: float = 2.0): ...").body[0])
+    'scaled(x, *, by=2.0)'
+    """
+    function, bound = node, 0
+    if isinstance(node, ast.ClassDef):
+        made = [n for n in node.body if getattr(n, "name", None) == "__init__"]
+        if not made:
+            return ""
+        function, bound = made[0], 1
+    arguments = function.args
+    arguments.args = arguments.args[bound:]
+    for each in ast.walk(arguments):
+        if isinstance(each, ast.arg):
+            each.annotation = None
+    return f"{node.name}({ast.unparse(arguments)})"
 
 
 def _bound(alias: ast.alias) -> str:

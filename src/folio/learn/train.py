@@ -86,11 +86,18 @@ def largest_difference(yours: dict[str, Any], reference: dict[str, Any]) -> floa
 def summary(yours: dict[str, Any], reference: dict[str, Any]) -> str:
     """One sentence on how the two compare."""
     last, other = yours["losses"][-1], reference["losses"][-1]
-    difference = largest_difference(yours, reference)
+    pairs = zip(yours["losses"], reference["losses"], strict=False)
+    apart = [step for step, (a, b) in enumerate(pairs, 1) if not abs(a - b) < 0.005]
     text = f"the last loss is {last:.3f}, that of the reference {other:.3f}"
-    if difference < 0.005:
+    if not apart:
         return f"{text}; the curves lie on one another"
-    return f"{text}; the curves differ by {difference:.3f} nats at most"
+    text += f"; the curves differ by {largest_difference(yours, reference):.3f} nats "
+    text += f"at most, from step {apart[0]} on"
+    if apart[0] == 1:  # before anything was learned
+        text += (
+            ": a model that draws its first weights in another order is reason enough"
+        )
+    return text
 
 
 def drawn(

@@ -10,6 +10,12 @@ def normal(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape)
 
 
+def the_weights_of_a_token_sum_to_1(attend):
+    got = attend(normal(3, 4), normal(3, 4, seed=1), np.ones((3, 2)))
+    broken = "if all values are 1, so is their mean: a row's weights must sum to 1"
+    same(got, np.ones((3, 2)), broken)
+
+
 def the_first_token_sees_only_itself(attend):
     values = normal(3, 2, seed=2)
     got = attend(normal(3, 4), normal(3, 4, seed=1), values)
@@ -55,6 +61,7 @@ EXERCISE = Exercise(
         "np.where(ahead, -np.inf, scores), then softmax along each *row*.",
     ),
     checks=(
+        the_weights_of_a_token_sum_to_1,
         the_first_token_sees_only_itself,
         a_query_must_not_look_at_a_later_key,
         it_equals_the_loops,
@@ -73,13 +80,13 @@ EXERCISE = Exercise(
             "    weights = np.exp(queries @ keys.T / math.sqrt(width))\n"
             "    weights /= weights.sum(-1, keepdims=True)\n"
             "    weights[ahead] = 0",
-            "the first token can only take its own value",
+            "a row's weights must sum to 1",
         ),
         Wrong(
             "softmax along columns",
             "weights.sum(-1, keepdims=True)",
             "weights.sum(0, keepdims=True)",
-            "the first token can only take its own value",
+            "a row's weights must sum to 1",
         ),
         Wrong("divided by the width", "math.sqrt(width)", "width", "with loops"),
     ),

@@ -32,9 +32,11 @@ def a_query_must_not_look_at_a_later_key(head):
 
 
 def scores_are_divided_by_the_root_of_the_width(head):
-    got = head([[0.0, 0.0], [0.0, 2.0]], SAME, [[10.0, 0.0], [0.0, 10.0]])
-    wanted = [1.9557, 8.0443]  # 2 / sqrt(2) against 0
-    same(got(SAME)[1], wanted, "scores are divided by sqrt(K)", 1e-3)
+    query, key = [[0.0, 0.0, 0.0], [0.0, 2.0, 0.0]], [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+    mine = head(query, key, [[10.0, 0.0, 0.0], [0.0, 10.0, 0.0]])
+    got = mine([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    wanted = [1.9557, 8.0443]  # 2 / sqrt(2) against 0: three tokens, keys 2 wide
+    same(got[1], wanted, "scores are divided by sqrt(K), the width of a key", 1e-3)
 
 
 def queries_keys_and_values_are_three_things(head):
@@ -88,6 +90,13 @@ EXERCISE = Exercise(
             "[[x * len(self.key) ** 0.5 for x in apply(self.query, token)]\n"
             "             for token in tokens],",
             "divided by sqrt(K)",
+        ),
+        Wrong(
+            "the root of the number of tokens",
+            "[apply(self.query, token) for token in tokens],",
+            "[[x * (len(self.key) / len(tokens)) ** 0.5\n"
+            "              for x in apply(self.query, token)] for token in tokens],",
+            "the width of a key",
         ),
         Wrong(
             "keys are the values",

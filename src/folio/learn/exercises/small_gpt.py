@@ -40,6 +40,7 @@ def the_head_is_the_embedding(gpt):
     sizes = [tuple(p.shape) for p in made(gpt).parameters()]
     count = sizes.count((10, 16))
     expect(count == 1, f"{count} matrices of V x D: embedding and head must share one")
+    expect((10,) not in sizes, "the head has a bias of V numbers: leave it out")
 
 
 def layers_are_as_many_as_asked(gpt):
@@ -48,11 +49,20 @@ def layers_are_as_many_as_asked(gpt):
 
 
 def it_begins_undecided(gpt):
-    loss = F.cross_entropy(made(gpt)(TOKENS).flatten(0, 1), TOKENS.flatten()).item()
+    scores, following = made(gpt)(TOKENS)[:, :-1], TOKENS[:, 1:]
+    loss = F.cross_entropy(scores.flatten(0, 1), following.flatten()).item()
     expect(
         abs(loss - math.log(10)) < 0.7,
         f"an untrained model knows nothing: its loss is log 10 = 2.3, yours {loss:.2f}",
     )
+    for weight in made(gpt).parameters():
+        if tuple(weight.shape) in ((10, 16), (6, 16)):  # tokens, positions
+            table, deviation = " x ".join(map(str, weight.shape)), weight.std().item()
+            expect(
+                0.01 < deviation < 0.03,
+                f"the table of {table} begins with a deviation of {deviation:.2g}, "
+                "not 0.02",
+            )
 
 
 def every_weight_learns(gpt):
@@ -103,6 +113,13 @@ EXERCISE = Exercise(
             "        nn.init.normal_(self.tokens.weight, std=0.02)\n",
             "",
             "knows nothing",
+        ),
+        Wrong("a head with a bias", "bias=False", "bias=True", "leave it out"),
+        Wrong(
+            "positions as large as torch makes them",
+            "        nn.init.normal_(self.positions.weight, std=0.02)\n",
+            "",
+            "the table of 6 x 16",
         ),
         Wrong("blocks in a plain list", "nn.ModuleList(", "list(", "more weights"),
         Wrong(

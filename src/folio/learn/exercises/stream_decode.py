@@ -1,7 +1,7 @@
 """Exercise: show text while ids arrive, and never half a character."""
 
 from folio.learn.exercise import Exercise, Wrong
-from folio.learn.expect import equal
+from folio.learn.expect import equal, expect
 
 TEXT = "né, 日本 ☃!"
 
@@ -35,6 +35,9 @@ def what_stays_unfinished_becomes_a_replacement(decoder):
 
 def bytes_that_are_no_text_do_not_stop_it(decoder):
     pieces, rest = stream(decoder, b"a\xffb")
+    expect(
+        "b" in pieces, f"after a byte that is no text, 'b' must still show: {pieces}"
+    )
     equal("".join(pieces) + rest, "a\ufffdb", "a byte that is no UTF-8 becomes U+FFFD")
 
 
@@ -74,6 +77,17 @@ EXERCISE = Exercise(
             '("replace")',
             '("ignore")',
             "a byte that is no UTF-8",
+        ),
+        Wrong(
+            "all is held back until all of it is text",
+            "return self._decoder.decode(piece)",
+            'self._held = getattr(self, "_held", b"") + piece\n'
+            "        try:\n"
+            '            text, self._held = self._held.decode(), b""\n'
+            "        except UnicodeDecodeError:\n"
+            '            return ""\n'
+            "        return text",
+            "'b' must still show",
         ),
         Wrong(
             "nothing is left at the end",
