@@ -13,6 +13,7 @@ import pytest
 from chapters import BOOK
 from folio.book import build
 from folio.book.portable import code_cell
+from folio.cli import main
 from folio.config import UserError
 
 # what a browser would load by itself: not links that a reader may follow
@@ -268,18 +269,53 @@ def test_without_the_extra_one_line_says_what_to_do(monkeypatch, tmp_path):
     )
 
 
+@pytest.mark.parametrize("form", sorted(build.FORMS))
+def test_without_any_package_of_the_extra_each_form_says_so(form, tmp_path):
+    """A plain install has no docutils either, which some of our modules import."""
+    script = (
+        "import sys; from importlib.machinery import PathFinder\n"
+        "absent = {'sphinx', 'docutils', 'pypandoc', 'typst'}\n"
+        "live = PathFinder.find_spec\n"
+        "def find(name, *rest):\n"
+        "    return None if name.partition('.')[0] in absent else live(name, *rest)\n"
+        "PathFinder.find_spec = find\n"
+        "from pathlib import Path; from folio.book import build\n"
+        "try:\n"
+        f"    build.make({form!r}, Path({str(BOOK)!r}), Path({str(tmp_path)!r}))\n"
+        "except build.UserError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True
+    )
+    assert done.stderr == ""
+    assert done.stdout.startswith("folio book needs the package sphinx: pip install")
+
+
 def test_forms_go_where_the_command_line_says(monkeypatch, tmp_path, capsys):
     asked = []
     monkeypatch.setitem(build.FORMS, "pdf", lambda *what: asked.append(what) or what[1])
-    build.make("pdf", tmp_path / "mine")
+    main(["book", "pdf", str(tmp_path / "mine")])
+    assert capsys.readouterr().out == "build/mine/pdf\n"  # said once
     build.make("pdf", tmp_path / "mine", tmp_path / "there")
     assert asked == [
         (tmp_path / "mine", Path("build/mine/pdf")),
         (tmp_path / "mine", tmp_path / "there"),
     ]
-    assert capsys.readouterr().out.splitlines()[0] == "build/mine/pdf"
     with pytest.raises(UserError, match="no form 'pfd'; did you mean 'pdf'"):
         build.make("pfd")
+
+
+def test_a_new_guide_is_the_template_without_what_python_compiled(
+    monkeypatch, tmp_path
+):
+    template = shutil.copytree(build.TEMPLATE, tmp_path / "template")
+    (template / "figures" / "__pycache__").mkdir(exist_ok=True)
+    (template / "figures" / "__pycache__" / "bars.cpython-311.pyc").touch()
+    monkeypatch.setattr(build, "TEMPLATE", template)
+    made = build.new(tmp_path / "mine")
+    assert (made / "figures" / "bars.py").is_file()
+    assert not list(made.rglob("__pycache__"))
 
 
 def test_a_new_guide_overwrites_nothing(tmp_path):

@@ -33,17 +33,17 @@ def html(source: Path, out: Path) -> Path:
 
 def pdf(source: Path, out: Path) -> Path:
     """`out`/book.pdf, one file with its fonts; the same bytes for the same sources."""
+    page = one_page(source, out)  # if the extra is missing, this says so
     from folio.book.printed import write_pdf
 
-    page = one_page(source, out)
     return write_pdf(page, book_settings.read(source), out)
 
 
 def epub(source: Path, out: Path) -> Path:
     """`out`/book.epub, for e-readers."""
+    page = one_page(source, out)  # if the extra is missing, this says so
     from folio.book.printed import write_epub
 
-    page = one_page(source, out)
     return write_epub(page, book_settings.read(source), out)
 
 
@@ -79,16 +79,15 @@ def make(form: str, source: Path = Path("book"), out: Path | None = None) -> Pat
         raise UserError(f"no form {form!r}{nearest(form, sorted(FORMS))}")
     if out is None:
         out = Path("build") / (source.resolve().name or "book") / form
-    made = FORMS[form](source, out)
-    print(made)
-    return made
+    return FORMS[form](source, out)
 
 
 def new(folder: Path) -> Path:
     """Write a small guide of one's own into `folder`, ready to be built and changed."""
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder}: is not empty; name a new folder")
-    shutil.copytree(TEMPLATE, folder, dirs_exist_ok=True)
+    compiled = shutil.ignore_patterns("__pycache__")  # pip leaves it in the template
+    shutil.copytree(TEMPLATE, folder, ignore=compiled, dirs_exist_ok=True)
     return folder
 
 
