@@ -9,7 +9,7 @@ from shapes import caption, picture
 
 from folio.viz.color import paint
 from folio.viz.markup import Markup, tag
-from folio.viz.svg import Series, label, line_chart, path_through
+from folio.viz.svg import label, path_through
 
 Point = tuple[float, float]
 STEEP = 25.0  # how much more the valley bends across than along
@@ -112,14 +112,3 @@ def valley() -> Markup:
             label(name, 754, middle - 40, "end", color=color, font_weight=600),
         ]
     return picture(768, 304, *parts)
-
-
-def correction() -> Markup:
-    """How long Adam's steps are for a constant gradient, without the correction."""
-    steps = list(range(1, 41))
-    lines = []
-    for beta, color in ((0.999, "validation"), (0.95, "rate")):
-        ratio = [(1 - 0.9**t) / math.sqrt(1 - beta**t) for t in steps]
-        lines.append(Series(f"β₂ = {beta}", steps, ratio, color=color))
-    lines.append(Series("corrected", steps, [1.0] * 40, color="train", dashed=True))
-    return line_chart(lines, width=560, height=180, y_label="step, in learning rates")
