@@ -169,7 +169,7 @@ def cube() -> list[Markup]:
         caption("1 · one sheet", 118, 26),
         label(f"X: {tokens} tokens, {d_model} wide", 118, 43, "middle"),
         axis(
-            at(left, top, 0, tokens * high + 12), (right, low + 12), "width D", -8, 14
+            at(left, top, 0, tokens * high + 12), (right, low + 12), "width D", -56, 16
         ),
         arrow((right + 8, 270), (right + 38, 270)),
     ]
