@@ -155,6 +155,7 @@ def configuration(source: Path, settings, summary: contents.Summary, kept: Path)
             "colon_fence",
             "deflist",
             "dollarmath",
+            "smartquotes",
         ],
         "numfig": True,
         "numfig_format": {"figure": "Figure %s", "table": "Table %s"},
