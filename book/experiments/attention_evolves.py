@@ -54,7 +54,8 @@ CHANGES = {
     "train": {"device": "cpu", "batch": 16},
 }
 WINDOWS, PROBES = 320, 300
-REPEATED, SEQUENCES = 32, 64  # random tokens, said twice (Olsson et al. 2022)
+# random tokens, said twice (Olsson et al. 2022); few, for these heads see a few back
+REPEATED, SEQUENCES = 8, 256
 
 
 def main() -> None:
@@ -121,7 +122,7 @@ def measured(parts: Parts) -> dict[str, Any]:
     held_out = windows(run, tokenizer, recipe.length)
     rows = torch.cat([batch.inputs for batch in held_out()])[:64]
     words = word_ids(tokenizer)
-    twice = said_twice(tokenizer.vocab_size)
+    texts = said_twice(tokenizer.vocab_size)
 
     steps, losses, continuations, scores = [], [], [], []
     for step in LOOKS:
@@ -132,7 +133,7 @@ def measured(parts: Parts) -> dict[str, Any]:
         continuations.append(
             continued(model, tokenizer, SENTENCE.removesuffix(" ring."))
         )
-        scores.append(head_scores(model, rows, twice, words))
+        scores.append(head_scores(model, rows, texts, words))
         print(step, losses[-1], continuations[-1], flush=True)
 
     heads = ablated(model, tokenizer, held_out, scores)
@@ -154,6 +155,10 @@ def measured(parts: Parts) -> dict[str, Any]:
         "continuations": continuations,
         "chance": chance(rows, words),
         "heads": heads,
+        "repeated": REPEATED,
+        "second_round": {
+            name: round(second_round(model, text), 3) for name, text in texts.items()
+        },
         "layers_without": layers_without(model, held_out, heads),
         "shown": shown(model, best, steps, ids),
         "doubt": doubt(model, tokenizer, best["layer"], best["head"]),
@@ -192,11 +197,15 @@ def word_ids(tokenizer: Tokenizer) -> dict[str, Tensor]:
     }
 
 
-def said_twice(vocab_size: int) -> Tensor:
-    """Random tokens, and the same once more: (N, 2R)."""
+def said_twice(vocab_size: int) -> dict[str, Tensor]:
+    """Random tokens and the same once more, and the same after others: (N, 2R) each."""
     generator = torch.Generator().manual_seed(0)
-    once = torch.randint(vocab_size, (SEQUENCES, REPEATED), generator=generator)
-    return torch.cat([once, once], 1)
+    drawn = [torch.randperm(vocab_size, generator=generator) for _ in range(SEQUENCES)]
+    once, others = torch.stack(drawn)[:, : 2 * REPEATED].split(REPEATED, dim=1)
+    return {
+        "repeat": torch.cat([once, once], 1),
+        "control": torch.cat([others, once], 1),
+    }
 
 
 def continued(model: Decoder, tokenizer: Tokenizer, text: str) -> dict[str, float]:
@@ -221,14 +230,21 @@ def doubt(model: Decoder, tokenizer: Tokenizer, layer: int, head: int) -> dict:
 
 
 def head_scores(
-    model: Decoder, rows: Tensor, twice: Tensor, words: dict[str, Tensor]
+    model: Decoder, rows: Tensor, texts: dict[str, Tensor], words: dict[str, Tensor]
 ) -> dict[str, Tensor]:
     """Each score of each head, (L, H)."""
     found = pattern_scores(model.attention_maps(rows), rows, words)
-    repeated = model.attention_maps(twice)  # (L, N, H, 2R, 2R)
-    second = torch.arange(REPEATED, 2 * REPEATED)
-    found["repeat"] = repeated[..., second, second - REPEATED + 1].mean((1, 3))
+    second = torch.arange(REPEATED, 2 * REPEATED - 1)
+    for name, text in texts.items():  # what followed the token in the first round
+        maps = model.attention_maps(text)  # (L, N, H, 2R, 2R)
+        found[name] = maps[..., second, second - REPEATED + 1].mean((1, 3))
     return found
+
+
+def second_round(model: Decoder, text: Tensor) -> float:
+    """The mean loss of the tokens of the second round but its first."""
+    logs = model(text).logits[:, REPEATED:-1].log_softmax(-1)
+    return -float(logs.gather(-1, text[:, REPEATED + 1 :, None]).mean())
 
 
 def pattern_scores(
@@ -276,7 +292,7 @@ def chance(rows: Tensor, words: dict[str, Tensor]) -> dict[str, float]:
     even = torch.ones(length, length).tril()
     even = (even / even.sum(-1, keepdim=True)).expand(1, len(rows), 1, -1, -1)
     found = pattern_scores(even, rows, words)
-    places = torch.arange(REPEATED + 1, 2 * REPEATED + 1)
+    places = torch.arange(REPEATED + 1, 2 * REPEATED)  # that a row may look at
     found["repeat"] = (1 / places).mean()
     return {key: round(float(value), 4) for key, value in found.items()}
 
