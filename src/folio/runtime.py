@@ -38,6 +38,14 @@ def find_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
+def doubles(x: torch.Tensor) -> torch.Tensor:
+    """x in double precision: where it is, or on the host if its device has none.
+
+    Apple's GPUs have no doubles.
+    """
+    return (x.cpu() if x.device.type == "mps" else x).double()
+
+
 def seed_everything(seed: int) -> None:
     """Seed the generators that initialization and dropout draw from."""
     torch.manual_seed(seed)

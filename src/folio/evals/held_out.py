@@ -36,7 +36,7 @@ def held_out(
             with autocast():
                 loss, metrics = objective(model, batch.to(device))
             for name, value in ({"loss": loss} | metrics).items():
-                sums[name] = sums.get(name, 0.0) + value.double().item()
+                sums[name] = sums.get(name, 0.0) + value.item()
             total += batch.denominator
     finally:
         model.train(was_training)

@@ -99,7 +99,7 @@ def naive_likelihood(model: Decoder, asked: Asked) -> Likelihood:
     logits = model(ids[:, :-1]).logits[0, len(context) - 1 :]  # (T, V)
     logprobs = token_logprobs(logits, ids[0, len(context) :])
     greedy = logits.argmax(-1).tolist() == list(continuation)
-    return Likelihood(logprobs.double().sum().item(), greedy)
+    return Likelihood(logprobs.cpu().double().sum().item(), greedy)
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from folio.infer.sampling import Sampling, pick
 from folio.infer.scheduler import LEAST, power_of_two
 from folio.infer.sequence import Sequence as Sample
 from folio.model.decoder import Decoder
+from folio.runtime import doubles
 
 # With fewer rows than this, MKL's fp32 products take other paths, whose last bits
 # differ; from here on each row comes out the same in any number of them (measured on
@@ -110,15 +111,14 @@ def _choose_alike(
     chances = seen = None
     if sampling.temperature > 0:
         chances = [s.next_chance() for s in sequences]
-        chances = torch.tensor(chances, dtype=torch.float64, device=device)
+        chances = torch.tensor(chances, dtype=torch.float64)
     if sampling.repetition_penalty != 1.0:
         seen = [s.seen_ids(logits.shape[-1], device) for s in sequences]
         seen = torch.stack(seen)
     picked = pick(logits, sampling, chances, seen, top)
-    ids = torch.cat([picked.tokens[:, None], picked.top], 1).double()
-    return torch.cat(
-        [ids, picked.logprobs[:, None].double(), picked.top_logprobs.double()], 1
-    )
+    ids = torch.cat([picked.tokens[:, None], picked.top], 1)
+    logprobs = torch.cat([picked.logprobs[:, None], picked.top_logprobs], 1)
+    return torch.cat([doubles(ids), doubles(logprobs)], 1)
 
 
 def _token(numbers: list[float], top: int, wanted: int) -> Token:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from folio.config import UserError
+from folio.runtime import doubles
 
 
 @dataclass(frozen=True)
@@ -167,9 +168,10 @@ def pick_by_chance(probabilities: Tensor, chances: Tensor) -> Tensor:
     >>> pick_by_chance(line, torch.tensor([0.49, 0.5, 0.99]))
     tensor([0, 2, 3])
     """
-    reached = probabilities.double().cumsum(-1)
+    reached = doubles(probabilities).cumsum(-1)
     total = reached[:, -1:]
     place = chances.to(reached)[:, None] * total
     place = torch.minimum(place, torch.nextafter(total, torch.zeros_like(total)))
     tokens = torch.searchsorted(reached, place, right=True).squeeze(-1)
-    return tokens.clamp(max=probabilities.shape[-1] - 1)  # NaN finds no place
+    last = probabilities.shape[-1] - 1
+    return tokens.clamp(max=last).to(probabilities.device)  # NaN finds no place

@@ -148,7 +148,7 @@ class RunningScale(Resumable):
 
     def update(self, x: Tensor) -> None:
         """Take in any number of values; what is not finite would poison all later."""
-        x = x.detach().double().flatten()
+        x = x.detach().cpu().double().flatten()
         if not x.isfinite().all():
             raise ValueError("a reward is not finite")
         if not len(x):
