@@ -49,12 +49,12 @@ WITHOUT: dict[str, dict[str, Any]] = {
     "five rounds of its polynomials": {"optim": {"rounds": 5}},
     "bf16 weights": {"train": {"precision": "fp32"}},
     "QK-norm": {"model": {"qk_norm": False}},
-    "ReLU²": {"model": {"mlp": "gelu"}},
+    "GELU (ReLU² instead)": {"model": {"mlp": "relu2"}},
     "blocks that begin as the identity": {"model": {"init": "gpt2"}},
     "large embeddings": {"model": {"embedding_std": 0.02}},
     "short wavelengths": {"model": {"rope_theta": 10_000.0}},
     "an untied head": {"model": {"tie_embeddings": True}},
-    "small batches": {"train": {"batch": 32, "steps": 125}},
+    "small batches": {"train": {"batch": 32, "steps": 100}},
 }
 
 
