@@ -59,7 +59,8 @@ class Engine:
         page_size: int = 16,
     ):
         """memory: bytes for keys and values; none: what `max_batch` full contexts
-        take, but at most a GiB. chunk: tokens of prompts read in one step."""
+        take, but at most a GiB. The copies that are read from while decoding take as
+        much again at most. chunk: tokens of prompts read in one step."""
         for name, value in (("max_batch", max_batch), ("chunk", chunk)):
             if value < 1:
                 raise UserError(f"{name} = {value}: must be at least 1")

@@ -106,8 +106,8 @@ class Found:
     number: int
     room: int = 0  # none: the copy isn't kept
     since: int = 0
-    slots: Tensor | None = None  # (B,), counted row by row, as are the
-    places: Tensor | None = None  # (N,) of
+    slots: Tensor | None = None  # (B,) in the workspace, whose rows follow one another
+    places: Tensor | None = None  # (N,) in its pages, likewise
     fresh: Tensor | None = None  # (N,)
 
 
@@ -206,31 +206,36 @@ class Layout:
         """
         rows, count = found.shape
         before = self.store.looked.get(kind)
-        if before is not None:
-            (had, length), room = before.held.shape, before.room
-            if had == rows and length <= count <= room:
-                # Of pages that change only now, the new token is enough.
-                own = (found == self.written) & (found > 0)
-                changed = np.where(own, self.before, self.store.changed[found])
-                stale = changed > before.clock
-                stale[:, :length] |= found[:, :length] != before.held
-                stale[:, length:] = True
-                row, column = stale.nonzero()
-                size = self.store.page_size
-                slots = np.arange(rows) * room + own.argmax(1)
-                slots = slots * size + np.maximum(self.positions[:, 0], 0) % size
-                return {
-                    "room": room,
-                    "since": before.number,
-                    "slots": self._to_device(slots),
-                    "places": self._to_device(row * room + column),
-                    "fresh": self._to_device(found[row, column]),
-                }
-        room = -(-(count + 1) // ROOM) * ROOM
-        return {"room": room if rows * room < len(self.store.changed) else 0}
+        if before is None or not _holds(before, found):
+            room = -(-(count + 1) // ROOM) * ROOM
+            return {"room": room if rows * room < len(self.store.changed) else 0}
+        room, length = before.room, before.held.shape[1]
+        # Of pages that change only now, the new token is enough.
+        own = (found == self.written) & (found > 0)
+        changed = np.where(own, self.before, self.store.changed[found])
+        stale = changed > before.clock
+        stale[:, :length] |= found[:, :length] != before.held
+        stale[:, length:] = True
+        row, column = stale.nonzero()
+        size = self.store.page_size
+        slots = np.arange(rows) * room + own.argmax(1)
+        slots = slots * size + np.maximum(self.positions[:, 0], 0) % size
+        return {
+            "room": room,
+            "since": before.number,
+            "slots": self._to_device(slots),
+            "places": self._to_device(row * room + column),
+            "fresh": self._to_device(found[row, column]),
+        }
 
     def _to_device(self, numbers: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(numbers)).to(self.store.device)
+
+
+def _holds(before: Found, found: np.ndarray) -> bool:
+    """Whether a workspace has room for these rows (B, P), which haven't become less."""
+    rows, length = before.held.shape
+    return rows == len(found) and length <= found.shape[1] <= before.room
 
 
 class PagedCache:
