@@ -21,6 +21,7 @@ from folio.runtime import doubles
 # differ; from here on each row comes out the same in any number of them (measured on
 # 1 to 512 rows, one and two threads).
 LEAST_ROWS = 4
+MOST_EMPTY = 0.25  # of the seats: reading for nobody costs less than moving, till then
 
 
 @dataclass
@@ -32,42 +33,88 @@ class Batch:
     tokens: np.ndarray  # (B, T); B may be more than there are sequences
     positions: np.ndarray  # (B, T), -1 for padding
     pages: np.ndarray  # (B, any number)
-    asking: list[int]  # rows whose text has then been read whole
-    last: list[int]  # the column of the last token, of each row that asks
+    asking: list[Sample]  # whose text has then been read whole
+    asking_rows: list[int]  # of the tensors, where these are
+    asking_columns: list[int]  # and their last tokens
+
+
+class Seats:
+    """Which row of the batch is whose while they decode: the same from step to step.
+
+    The caches keep copies of what a row has read, and whoever moves to another row is
+    copied anew. So a place that gets free stays empty until somebody new comes, or
+    until so many are empty that all move together.
+    """
+
+    def __init__(self) -> None:
+        self.taken: list[int | None] = []  # of each seat, the row of the page table
+
+    def of(self, rows: Sequence[int]) -> list[int]:
+        """A seat for each row of the table.
+
+        >>> seats = Seats()
+        >>> seats.of([5, 6, 7, 8, 9])
+        [0, 1, 2, 3, 4]
+        >>> seats.of([5, 7, 8, 9]), seats.of([5, 7, 8, 9, 3])
+        ([0, 2, 3, 4], [0, 2, 3, 4, 1])
+        >>> seats.of([7, 8, 9])
+        [0, 1, 2]
+        """
+        staying = set(rows)
+        self.taken = [row if row in staying else None for row in self.taken]
+        new = iter([row for row in rows if row not in set(self.taken)])
+        filled = [next(new, None) if row is None else row for row in self.taken]
+        filled += new
+        there = [row for row in filled if row is not None]
+        crowded = MOST_EMPTY * len(filled) >= len(filled) - len(there)
+        self.taken = filled if crowded else there
+        seats = {row: seat for seat, row in enumerate(self.taken)}
+        return [seats[row] for row in rows]
 
 
 def make_batch(
-    parts: Sequence[tuple[Sample, int]], table: PageTable, rows: int = 0
+    parts: Sequence[tuple[Sample, int]],
+    table: PageTable,
+    seats: Sequence[int] | None = None,
+    rows: int = 0,
 ) -> Batch:
     """Sequences with how far to read each, padded to no fewer than `rows` rows.
 
-    Single tokens make a batch one wide, chunks one as wide as a power of two.
+    Single tokens make a batch one wide, chunks one as wide as a power of two. The i-th
+    sequence is in row seats[i], if given, else in row i.
     """
     sequences, ends = [s for s, _ in parts], [end for _, end in parts]
     lengths = [end - s.computed for s, end in parts]
     single = all(not s.reading_prompt for s in sequences)
     width = 1 if single else max(power_of_two(max(lengths)), LEAST)
-    count = len(parts)
+    seats = range(len(parts)) if seats is None else seats
+    count = max(seats) + 1
     if single:
         count = max(-(-count // LEAST_ROWS) * LEAST_ROWS, rows)
     tokens = np.zeros((count, width), dtype=np.int64)
     positions = np.full((count, width), -1, dtype=np.int64)
     held = np.full(count, len(table.ends) - 1)  # the table's last row holds nothing
-    held[: len(parts)] = [s.row for s in sequences]
+    held[seats] = [s.row for s in sequences]
     if single:
         start = [s.computed for s in sequences]
-        tokens[: len(parts), 0] = [
-            s.ids[i] for s, i in zip(sequences, start, strict=True)
-        ]
-        positions[: len(parts), 0] = start
+        tokens[seats, 0] = [s.ids[i] for s, i in zip(sequences, start, strict=True)]
+        positions[seats, 0] = start
     else:
-        for row, (sequence, end) in enumerate(parts):
+        for row, (sequence, end) in zip(seats, parts, strict=True):
             start = sequence.computed
             tokens[row, : end - start] = sequence.ids[start:end]
             positions[row, : end - start] = np.arange(start, end)
     asking = [i for i, (s, end) in enumerate(parts) if end == len(s.ids)]
-    last = [lengths[i] - 1 for i in asking]
-    return Batch(sequences, ends, tokens, positions, table.pages[held], asking, last)
+    return Batch(
+        sequences,
+        ends,
+        tokens,
+        positions,
+        table.pages[held],
+        asking=[sequences[i] for i in asking],
+        asking_rows=[seats[i] for i in asking],
+        asking_columns=[lengths[i] - 1 for i in asking],
+    )
 
 
 def choose_tokens(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from folio.config import UserError
 from folio.infer.admission import most_new_tokens
-from folio.infer.batch import Batch, choose_tokens, make_batch
+from folio.infer.batch import Batch, Seats, choose_tokens, make_batch
 from folio.infer.paged import PagedStore, page_bytes, shortest_reach
 from folio.infer.pages import PagePool, PageTable, page_names
 from folio.infer.reader import Reader
@@ -90,7 +90,7 @@ class Engine:
         pool = PagePool(pages)
         # one row more than requests: the empty one, which padding points to
         table = PageTable(pool, max_batch + 1, page_size, shortest_reach(config))
-        self.scheduler = Scheduler(table, max_batch, chunk)
+        self.scheduler, self.seats = Scheduler(table, max_batch, chunk), Seats()
         store = PagedStore(config, pages, page_size, self.device, weight.dtype)
         self.reader = Reader(model, store)
         self._lock = threading.RLock()  # of the bookkeeping
@@ -250,7 +250,8 @@ class Engine:
             # a GPU takes as long for few rows as for all, and then has one shape
             fixed = self.max_batch if self.device.type == "cuda" else 0
             parts = [(sequence, sequence.computed + 1) for sequence in plan.decoding]
-            batches.append(make_batch(parts, table, rows=fixed))
+            seats = self.seats.of([sequence.row for sequence in plan.decoding])
+            batches.append(make_batch(parts, table, seats, rows=fixed))
         if plan.reading:
             batches.append(make_batch(plan.reading, table))
         return batches
@@ -270,7 +271,7 @@ class Engine:
                 read.append(batch)
             except Exception as error:
                 self._fail(batch.sequences, error, touched)
-        asking = [batch.sequences[i] for batch in read for i in batch.asking]
+        asking = [sequence for batch in read for sequence in batch.asking]
         tokens: list[Token] = []
         try:
             if asking:

@@ -94,9 +94,9 @@ class PagedStore:
 class Found:
     """What layers of one kind have to look at in a call, and what is new in it.
 
-    A layer keeps the copy it made for the last call in a workspace of `room` pages for
-    each row. If that call had the number `since`, it writes the new tokens into `slots`
-    of the workspace and copies `fresh` pages alone again, to `places`.
+    A layer keeps the copy it made for the last call in a workspace for `seats` rows of
+    `room` pages. If that call had the number `since`, it writes the new tokens into
+    `slots` of the workspace and copies `fresh` pages alone again, to `places`.
     """
 
     pages: Tensor  # (B P,)
@@ -104,7 +104,8 @@ class Found:
     held: np.ndarray  # (B, P), `pages` on the host
     clock: int
     number: int
-    room: int = 0  # none: the copy isn't kept
+    seats: int = 0  # none: the copy isn't kept
+    room: int = 0
     since: int = 0
     slots: Tensor | None = None  # (B,) in the workspace, whose rows follow one another
     places: Tensor | None = None  # (N,) in its pages, likewise
@@ -195,7 +196,7 @@ class Layout:
         decoding = reading.shape[1] == 1 and (reading[:, 0] == found.any(1)).all()
         news = self._news(kind, found) if decoding else {}
         result = Found(index, positions, found, self.store.clock, number, **news)
-        if result.room:
+        if result.seats:
             self.store.looked[kind] = result
         return result
 
@@ -204,23 +205,24 @@ class Layout:
 
         The copies that layers keep take no more memory than the store itself.
         """
-        rows, count = found.shape
         before = self.store.looked.get(kind)
         if before is None or not _holds(before, found):
-            room = -(-(count + 1) // ROOM) * ROOM
-            return {"room": room if rows * room < len(self.store.changed) else 0}
-        room, length = before.room, before.held.shape[1]
+            return self._workspace(*found.shape)
+        rows, room = len(found), before.room
+        there = tuple(map(min, found.shape, before.held.shape))  # then and now
+        there = tuple(map(slice, there))
         # Of pages that change only now, the new token is enough.
         own = (found == self.written) & (found > 0)
         changed = np.where(own, self.before, self.store.changed[found])
-        stale = changed > before.clock
-        stale[:, :length] |= found[:, :length] != before.held
-        stale[:, length:] = True
+        stale = np.ones(found.shape, dtype=bool)
+        stale[there] = (changed > before.clock)[there]
+        stale[there] |= found[there] != before.held[there]
         row, column = stale.nonzero()
         size = self.store.page_size
         slots = np.arange(rows) * room + own.argmax(1)
         slots = slots * size + np.maximum(self.positions[:, 0], 0) % size
         return {
+            "seats": before.seats,
             "room": room,
             "since": before.number,
             "slots": self._to_device(slots),
@@ -228,14 +230,22 @@ class Layout:
             "fresh": self._to_device(found[row, column]),
         }
 
+    def _workspace(self, rows: int, count: int) -> dict[str, int]:
+        """Room for copies that are to grow, if the store has as much as they take."""
+        room = -(-(count + 1) // ROOM) * ROOM
+        for seats in (1 << (rows - 1).bit_length(), rows):
+            if seats * room < len(self.store.changed):
+                return {"seats": seats, "room": room}
+        return {}
+
     def _to_device(self, numbers: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(numbers)).to(self.store.device)
 
 
 def _holds(before: Found, found: np.ndarray) -> bool:
-    """Whether a workspace has room for these rows (B, P), which haven't become less."""
-    rows, length = before.held.shape
-    return rows == len(found) and length <= found.shape[1] <= before.room
+    """Whether a workspace has room for these rows (B, P)."""
+    rows, count = found.shape
+    return rows <= before.seats and count <= before.room
 
 
 class PagedCache:
@@ -258,7 +268,7 @@ class PagedCache:
         """keys, values: (G, pages, page_size K), views of the store."""
         self.keys, self.values, self.layout_of = keys, values, layout_of
         self.window, self.sinks = window, sinks if window else 0
-        self.kept: list[Tensor] = []  # copies of keys and values (G, B room, ...)
+        self.kept: list[Tensor] = []  # copies of keys, values (G, seats room, ...)
         self.number = 0  # of the call they were made for
 
     def update(
@@ -274,8 +284,7 @@ class PagedCache:
         found = layout.keys(self.window, self.sinks)
         self._write(self.keys, k, layout.slots)
         self._write(self.values, v, layout.slots)
-        rows, length = found.positions.shape
-        if not found.room:
+        if not found.seats:
             copies = [store.index_select(1, found.pages) for store in self._stores()]
         elif self.number == found.since and self.kept:
             copies = self.kept
@@ -286,12 +295,14 @@ class PagedCache:
                     copy.index_copy_(1, found.places, pages)
         else:
             copies = self.kept = [self._copy(x, found) for x in self._stores()]
-        self.number = found.number if found.room else self.number
+        self.number = found.number if found.seats else self.number
+        rows, length = found.positions.shape
+        count = found.room or found.held.shape[1]
+        shape = found.seats or rows, count * layout.store.page_size
         reached = []
         for copy, new in zip(copies, (k, v), strict=True):
-            slots = copy.shape[1] // max(rows, 1) * layout.store.page_size
-            copy = copy.view(len(copy), rows, slots, new.shape[-1])
-            reached.append(copy[:, :, :length].transpose(0, 1))
+            copy = copy.view(len(copy), *shape, new.shape[-1])
+            reached.append(copy[:, :rows, :length].transpose(0, 1))
         return *reached, found.positions
 
     def _stores(self) -> tuple[Tensor, Tensor]:
@@ -308,13 +319,12 @@ class PagedCache:
 
     @staticmethod
     def _copy(store: Tensor, found: Found) -> Tensor:
-        """A workspace (G, B room, page_size K) with all pages that are looked at."""
+        """A workspace (G, seats room, page_size K) with all pages looked at."""
         rows, count = found.held.shape
         groups, _, numbers = store.shape
-        copy = store.new_empty((groups, rows, found.room, numbers))
+        copy = store.new_empty((groups, found.seats, found.room, numbers))
         pages = store.index_select(1, found.pages)
-        copy[:, :, :count] = pages.view(groups, rows, count, numbers)
-        copy[:, :, count:] = 0
+        copy[:, :rows, :count] = pages.view(groups, rows, count, numbers)
         return copy.flatten(1, 2)
 
 

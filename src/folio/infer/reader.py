@@ -42,8 +42,8 @@ class Reader:
         tokens = torch.from_numpy(batch.tokens).to(device)
         positions = torch.from_numpy(batch.positions).to(device)
         hidden, _ = self.model.hidden(tokens, positions, self.caches)
-        last = torch.tensor(batch.last, dtype=torch.long, device=device)
-        rows = torch.tensor(batch.asking, dtype=torch.long, device=device)
+        rows = torch.tensor(batch.asking_rows, dtype=torch.long, device=device)
+        last = torch.tensor(batch.asking_columns, dtype=torch.long, device=device)
         return hidden[rows, last]
 
     def weights_changed(self) -> bool:
