@@ -67,6 +67,7 @@ from folio.text.bpe import BPETokenizer
 from folio.text.chat import ChatTemplate
 from folio.text.tokenizer import END_OF_TURN
 from folio.training.learner import Learner
+from folio.training.twin import Twin
 from record import median, parse_arguments, record
 
 GOAL = 3.0
@@ -341,13 +342,14 @@ def some_prompts() -> list[Prompt]:
 
 def grpo_sides(world: World) -> Sides:
     """The same prompts at every step; each side learns from what it says itself."""
-    learner = our_learner(world.ours())
+    learner = our_learner(world.ours(), world.half)
+    reference = world.ours()
 
     def reward(_prompts: Any, texts: Sequence[str], _finished: Any) -> Tensor:
         return torch.tensor([vowels(text) for text in texts])
 
     rollouts = Rollouts(
-        learner.model,
+        learner.computing,
         PromptStream(
             some_prompts(), world.tokenizer, batch=PROMPTS, length=LENGTH - NEW
         ),
@@ -355,7 +357,8 @@ def grpo_sides(world: World) -> Sides:
         GroupBaseline("group", "token"),
         RolloutOptions(group=GROUP),
         max_new_tokens=NEW,
-        reference=world.ours(),
+        reference=Twin(reference).model if world.half else reference,
+        refresh=learner.refresh,
     )
     objective = GRPO(CLIP_LOW, CLIP_HIGH, GRPO_BETA)
 

@@ -195,6 +195,47 @@ def test_each_rollout_is_sampled_by_the_newest_weights(fused):
     assert rollouts.metrics["kl_sequence"] > 0.01  # the policy did move
 
 
+@pytest.mark.parametrize("kind", ["grpo", "ppo"])
+def test_a_twin_in_bf16_speaks_as_it_scores_and_as_it_learns(kind):
+    """Rounded anew for each rollout; the ratio begins at 1.
+
+    But for what bf16 makes of attention, which has a faster path without gradients.
+    """
+    policy = eager_to_stop(max_seq_len=48)
+    model = policy if kind == "grpo" else actor_critic(policy)
+    learner = Learner(model, adamw(model, 0.02), precision="bf16-weights")
+    make, objective = (
+        (grpo_rollouts, GRPO()) if kind == "grpo" else (ppo_rollouts, PPO())
+    )
+    rollouts = make(learner.computing, refresh=learner.refresh, **TWICE)
+    for _ in range(3):
+        for update in range(4):
+            metrics = learner.update([next(rollouts)], objective)
+            rollouts.after_update(metrics)
+            if update == 0:
+                assert metrics["ratio"] == pytest.approx(1.0, abs=0.01)
+                assert metrics["approx_kl"] < 1e-4
+        rollout = rollouts.rollout
+        assert rollouts.metrics["sampler_difference"] < 0.1
+    assert rollouts.metrics["kl_sequence"] > 0.05  # the policy did move
+    learner.refresh()
+    twin = getattr(learner.computing, "policy", learner.computing)
+    assert twin.embedding.weight.dtype == torch.bfloat16
+    assert torch.equal(twin.embedding.weight, policy.embedding.weight.bfloat16())
+    assert rollout.old_logprobs.dtype == torch.float32
+    if kind == "ppo":
+        assert rollout.values.dtype == torch.float32
+
+
+def test_a_twin_that_is_not_refreshed_is_noticed():
+    policy = eager_to_stop()
+    learner = Learner(policy, adamw(policy, 0.1), precision="bf16-weights")
+    rollouts = grpo_rollouts(learner.computing, max_new_tokens=8)
+    rollouts.after_update(learner.update([next(rollouts)], GRPO()))
+    with pytest.raises(ValueError, match="before the first step on a rollout"):
+        rollouts.after_update(learner.update([next(rollouts)], GRPO()))
+
+
 def test_reference_and_reward_model_are_left_as_they_were():
     policy = eager_to_stop()
     model, scorer = actor_critic(policy), Scorer(tiny_policy(5, dropout=0.5))
@@ -525,18 +566,28 @@ def test_metrics_are_those_of_the_rollout():
 # ------------------------------------------------------------------------- resuming
 
 
-def run(kind: str, steps: int, folder=None, at: int | None = None, seed: int = 0):
+def run(
+    kind: str,
+    steps: int,
+    folder=None,
+    at: int | None = None,
+    seed: int = 0,
+    precision: str = "fp32",
+):
     """Train; save where it may be saved, or go on from the snapshot of step `at`."""
     policy = eager_to_stop()
+    model = policy if kind == "grpo" else actor_critic(policy)
+    learner, curve = Learner(model, adamw(model, 1e-2), precision=precision), []
     options = {"seed": seed, "max_new_tokens": RolloutLength(6, 3, 8, 0.5)}
+    options["refresh"] = learner.refresh
     if kind == "grpo":
-        model, objective = policy, GRPO()
-        rollouts = grpo_rollouts(model, minibatches=2, redraw=1, **options)
+        objective = GRPO()
+        rollouts = grpo_rollouts(learner.computing, minibatches=2, redraw=1, **options)
     else:
-        model, objective = actor_critic(policy), PPO(value_clip=0.5)
+        objective = PPO(value_clip=0.5)
         baseline = CriticBaseline(AdaptiveKL(0.1, 0.05, 100), scale=RunningScale())
-        rollouts = ppo_rollouts(model, epochs=2, baseline=baseline, **options)
-    learner, curve = Learner(model, adamw(model, 1e-2)), []
+        options |= {"epochs": 2, "baseline": baseline}
+        rollouts = ppo_rollouts(learner.computing, **options)
     if at is not None:
         snapshot = newest_snapshot(folder, say=pytest.fail)
         assert snapshot.state["learner"]["step"] == at
@@ -555,11 +606,12 @@ def run(kind: str, steps: int, folder=None, at: int | None = None, seed: int = 0
     return curve, {n: x.clone() for n, x in model.state_dict().items()}, rollouts
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16-weights"])
 @pytest.mark.parametrize("kind", ["grpo", "ppo"])
-def test_resumed_is_never_stopped(kind, tmp_path):
-    curve, weights, whole = run(kind, 12)
-    run(kind, 6, tmp_path)
-    later, same, resumed = run(kind, 12, tmp_path, at=6)
+def test_resumed_is_never_stopped(kind, precision, tmp_path):
+    curve, weights, whole = run(kind, 12, precision=precision)
+    run(kind, 6, tmp_path, precision=precision)
+    later, same, resumed = run(kind, 12, tmp_path, at=6, precision=precision)
     assert later == curve[6:]
     for name, x in weights.items():
         assert torch.equal(same[name], x), name

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from folio.config import UserError
@@ -39,7 +40,7 @@ class ScorerConfig:
 
 
 class ValueHead(nn.Linear):
-    """One number per hidden state: (..., D) -> (...), in fp32.
+    """One number per hidden state: (..., D) -> (...), in fp32 or better.
 
     It begins at zero, so that a model that knows nothing says so: all rewards are
     equal, and the first Bradley-Terry loss is ln 2 exactly.
@@ -51,8 +52,10 @@ class ValueHead(nn.Linear):
         nn.init.zeros_(self.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
+        kind = torch.promote_types(self.weight.dtype, torch.float32)
         with torch.autocast(hidden.device.type, enabled=False):
-            return super().forward(hidden.to(self.weight.dtype)).squeeze(-1)
+            weight, bias = self.weight.to(kind), self.bias.to(kind)
+            return F.linear(hidden.to(kind), weight, bias).squeeze(-1)
 
 
 class Scorer(nn.Module):

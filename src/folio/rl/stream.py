@@ -95,6 +95,7 @@ class Rollouts:
     what is really wanted, measured and not learned from; a learned reward that rises
     while it falls is being cheated. reference: the policy that KL is measured from, a
     copy that nobody trains. autocast: the precision of the training, if it isn't fp32.
+    refresh: brings `model` up to date, if it follows the weights that learn.
     """
 
     def __init__(
@@ -111,12 +112,14 @@ class Rollouts:
         gold: Verifier | None = None,
         max_batch: int = 128,
         autocast: Callable[[], AbstractContextManager] = nullcontext,
+        refresh: Callable[[], None] = lambda: None,
     ):
         policy = model.policy if isinstance(model, ActorCritic) else model
         if not isinstance(max_new_tokens, RolloutLength):
             fixed = max_new_tokens
             max_new_tokens = RolloutLength(fixed, fixed, fixed, target=1.0)
-        self.model, self.reference, self.autocast = model, reference, autocast
+        self.model, self.reference = model, reference
+        self.autocast, self.refresh = autocast, refresh
         self.prompts, self.temperature = prompts, sampling.temperature
         self.baseline, self.options, self.length = baseline, options, max_new_tokens
         self.sampler = Sampler(
@@ -217,6 +220,7 @@ class Rollouts:
         if rollout is None:
             return 1.0
         rows = (rollout.inputs, rollout.targets, rollout.weights)
+        self.refresh()
         new, _ = self._read(self.model, *rows)
         return largest_ratio(new, rollout.old_logprobs, rollout.learned).item()
 
@@ -255,6 +259,7 @@ class Rollouts:
         """Sample, judge, score; steer what is steered; lay out the batches."""
         start, cap = time.perf_counter(), self.length.tokens
         self.number += 1
+        self.refresh()
         drawn = self.sampler.draw(self.length, self.options.redraw)
         rollout = self._score(drawn.kept)
         lesson = self.baseline.lesson(rollout)

@@ -21,7 +21,7 @@ from folio.rl.baseline import Baseline, CriticBaseline, GroupBaseline
 from folio.rl.control import AdaptiveKL, FixedKL, RolloutLength, RunningScale
 from folio.rl.rewards import MixedReward, ModelReward, Reward, VerifierReward
 from folio.rl.stream import RolloutOptions, Rollouts
-from folio.runtime import data_world, find_device
+from folio.runtime import data_world, find_device, world_size
 from folio.stages.assemble import Parts, Say, learner_of, make_model
 from folio.stages.exam import VERIFIERS, answers_measure, exam_of
 from folio.stages.stage import run_stage
@@ -39,6 +39,7 @@ from folio.training.hooks import due, look
 from folio.training.learner import TWIN, Learner, Objective
 from folio.training.loop import Hook, Metrics
 from folio.training.run import Run
+from folio.training.twin import Twin
 
 
 def ppo(
@@ -56,10 +57,12 @@ def grpo(
 
 
 def _run(recipe: RLRecipe, folder: Path, assemble, resume: bool, say: Say) -> Run:
-    if recipe.train.precision == TWIN:
+    in_parts = world_size() > 1 and recipe.parallel.kind == "fsdp"
+    if recipe.train.precision == TWIN and in_parts:
         raise UserError(
-            f"train.precision = {TWIN!r}: rollouts are scored by the weights in fp32,"
-            " and the ratio to what was sampled would not begin at 1; use bf16 or fp32"
+            f"train.precision = {TWIN!r}: with parallel.kind = 'fsdp' rollouts are"
+            " sampled by the weights in fp32, and the ratio to what was sampled would"
+            " not begin at 1; use bf16, or parallel.kind = 'ddp'"
         )
     prepare = partial(prepare_tuned, recipe)
     return run_stage(recipe, folder, prepare, assemble, resume=resume, say=say)
@@ -135,17 +138,19 @@ def _parts(
     say: Say,
 ) -> Parts:
     train, val = prompts_of(recipe, say)
+    reference = frozen(recipe.parent, recipe.train.device)
     rollouts = Rollouts(
-        learner.model,
+        learner.computing,
         prompt_stream(train, tokenizer, recipe, say),
         reward_of(recipe, tokenizer),
         baseline,
         rollout_options(recipe),
         max_new_tokens=rollout_length(recipe),
         sampling=Sampling(recipe.rollout.temperature),
-        reference=frozen(recipe.parent, recipe.train.device),
+        reference=Twin(reference).model if learner.twin else reference,
         gold=gold_of(recipe),
         autocast=learner.autocast,
+        refresh=learner.refresh,
     )
     verifier = recipe.reward.verifier
     verifier = "exact" if verifier == "none" else verifier

@@ -76,14 +76,23 @@ class Learner:
     def device(self) -> torch.device:
         return self.ranks.device
 
+    @property
+    def computing(self) -> nn.Module:
+        """The plain module whose arithmetic training has: the model, or its twin."""
+        return self.twin.model if self.twin else self.model
+
+    def refresh(self) -> None:
+        """Bring `computing` up to the model's weights, as every update does first."""
+        if self.twin:
+            self.twin.round()
+
     def update(
         self, batches: Sequence[Batch], objective: Objective
     ) -> dict[str, float]:
         """One optimizer step. Returns each metric's weighted mean, lr and norm."""
         self.model.train()
         self.forward.train()
-        if self.twin:
-            self.twin.round()
+        self.refresh()
         batches = [batch.to(self.device) for batch in batches]
         total = self._sum(sum(batch.denominator for batch in batches))
         if total == 0:

@@ -2,8 +2,9 @@
 
 A step of training changes a weight by a thousandth of itself or less, and bf16 keeps
 three digits: added to a bf16 weight, most steps would be lost. So the weights that are
-learned, saved and sampled from stay in fp32, and a twin of the model, rounded anew
-before each step, computes loss and gradients (Micikevicius et al. 2017, section 3.1).
+learned and saved stay in fp32, and a twin of the model, rounded anew before each step,
+computes loss and gradients (Micikevicius et al. 2017, section 3.1). Where a policy
+learns from what it says, the twin speaks, too: what is scored is what was sampled from.
 
 Autocast rounds weights, too, but at every product again, and much stays in fp32 that
 needn't: processors with units for bf16, as AMX, wait for that more than they compute.
