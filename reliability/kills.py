@@ -6,8 +6,8 @@ resumes. Loss is: the newest whole snapshot is older than the last one that was 
 be saved; a child that can't go on; or a run that, at its end, differs in one bit of
 weights, optimizer, generators, position or logs from one that was never killed.
 
-Five of ten kills are aimed at a save (uniformly over twice the time that one takes),
-three at the removal of old snapshots, two at any time of the child's life.
+Four of ten kills are aimed at a save (uniformly over twice the time that one takes),
+four at the removal of old snapshots, two at any time of the child's life.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def aimed(
     chance: random.Random, watch: Watch, seconds: dict[str, float]
 ) -> Callable[[Callable[[], bool]], None]:
     """A function that returns when it is time to kill."""
-    what = chance.choices(("saves", "removals", "life"), (5, 3, 2))[0]
+    what = chance.choices(("saves", "removals", "life"), (4, 4, 2))[0]
     if what == "life":
         moment = chance.uniform(0.0, seconds["life"])
         return lambda alive: _wait(lambda: False, alive, moment)
