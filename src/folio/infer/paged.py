@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -80,10 +84,16 @@ class PagedStore:
             self.keys.index_fill_(2, index, 0.0)
             self.values.index_fill_(2, index, 0.0)
 
-    def caches(self, layout_of: Callable[[Tensor], Layout]) -> list[PagedCache]:
-        """One cache per layer; `layout_of` says where the tokens of a call go."""
+    def caches(
+        self, layout_of: Callable[[Tensor], Layout], in_place: bool = False
+    ) -> list[PagedCache]:
+        """One cache per layer; `layout_of` says where the tokens of a call go.
+
+        in_place: where that is possible, single tokens attend to pages as they lie.
+        """
+        in_place = in_place and can_attend_in_place(self)
         return [
-            PagedCache(keys, values, window, self.config.sinks, layout_of)
+            PagedCache(keys, values, window, self.config.sinks, layout_of, in_place)
             for keys, values, window in zip(
                 self.keys, self.values, self.config.layer_windows, strict=True
             )
@@ -248,13 +258,54 @@ def _holds(before: Found, found: np.ndarray) -> bool:
     return rows <= before.seats and count <= before.room
 
 
+def can_attend_in_place(store: PagedStore) -> bool:
+    """Whether there is a compiled kernel for such scores in such memory."""
+    module, config = page_attention(), store.config
+    special = config.attention_softcap or config.sinks or config.latent is not None
+    on_cpu = torch.device(store.device).type == "cpu"
+    return bool(module and on_cpu and not special and store.keys.dtype in module.KINDS)
+
+
+@cache
+def page_attention() -> ModuleType | None:
+    """The module of the compiled kernel, or None where numba is not installed."""
+    if importlib.util.find_spec("numba") is None:
+        return None
+    from folio.infer import page_attention as module
+
+    return module
+
+
+class InPlace(NamedTuple):
+    """A layer's keys and values where they lie; what `Kept` of attend.py asks for."""
+
+    keys: Tensor
+    values: Tensor
+    layout: Layout
+    window: int | None
+
+    def attend(self, q: Tensor, scale: float) -> Tensor:
+        """q (B, H, 1, K) -> (B, H, 1, K')."""
+        layout, module = self.layout, page_attention()
+        return module.attend_pages(
+            q,
+            module.as_array(self.keys, layout.store.page_size),
+            module.as_array(self.values, layout.store.page_size),
+            layout.pages,
+            layout.positions[:, 0],
+            self.window,
+            scale,
+        )
+
+
 class PagedCache:
     """What one layer remembers, in pages of one store that all rows draw from.
 
     `update` writes the new tokens into their rows' pages and gathers what these hold
     into one tensor for the kernel. The copy costs as much as attention to it does; it
     buys that a page exists once, however many prompts begin with it. While rows decode,
-    the copy is kept, and only pages that changed are copied again.
+    the copy is kept, and only pages that changed are copied again. On a CPU, and with
+    plain scores, rows that decode need no copy: see `page_attention.py`.
     """
 
     def __init__(
@@ -264,8 +315,10 @@ class PagedCache:
         window: int | None,
         sinks: int,
         layout_of: Callable[[Tensor], Layout],
+        in_place: bool = False,
     ):
         """keys, values: (G, pages, page_size K), views of the store."""
+        self.in_place = in_place
         self.keys, self.values, self.layout_of = keys, values, layout_of
         self.window, self.sinks = window, sinks if window else 0
         self.kept: list[Tensor] = []  # copies of keys, values (G, seats room, ...)
@@ -273,7 +326,7 @@ class PagedCache:
 
     def update(
         self, k: Tensor, v: Tensor, positions: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor | InPlace, Tensor | InPlace, Tensor]:
         """Store k, v (B, G, T, K) at positions (B, T); return what is in reach.
 
         Padding, position -1, is stored nowhere. A row's pages come in the order of
@@ -281,9 +334,12 @@ class PagedCache:
         valid until the next call.
         """
         layout = self.layout_of(positions)
-        found = layout.keys(self.window, self.sinks)
         self._write(self.keys, k, layout.slots)
         self._write(self.values, v, layout.slots)
+        if self.in_place and k.shape[2] == 1:
+            kept = InPlace(self.keys, self.values, layout, self.window)
+            return kept, kept, positions
+        found = layout.keys(self.window, self.sinks)
         if not found.seats:
             copies = [store.index_select(1, found.pages) for store in self._stores()]
         elif self.number == found.since and self.kept:

@@ -19,7 +19,7 @@ class Reader:
     def __init__(self, model: Decoder, store: PagedStore):
         self.model, self.store = model, store
         self.layout: Layout | None = None  # of the call under way
-        self.caches = store.caches(lambda positions: self.layout)
+        self.caches = store.caches(lambda positions: self.layout, in_place=True)
         self.weights, self.version = list(model.parameters()), None
 
     @contextmanager

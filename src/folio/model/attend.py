@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,14 @@ from torch import Tensor
 from folio.model.mask import Mask
 
 Path = Literal["reference", "explicit", "fused", "flex"]
+
+
+class Kept(Protocol):
+    """Keys and values that a cache doesn't hand out, for it attends itself."""
+
+    def attend(self, q: Tensor, scale: float) -> Tensor:
+        """q (B, H, T, K), the queries of the newest tokens -> (B, H, T, K')."""
+
 
 LOW_PRECISION = (torch.bfloat16, torch.float16)
 FUSED_FROM = 1024  # queries on a CPU; see `fastest_path`
@@ -228,8 +236,8 @@ def fastest_path(
 
 def attend(
     q: Tensor,
-    k: Tensor,
-    v: Tensor,
+    k: Tensor | Kept,
+    v: Tensor | Kept,
     mask: Mask,
     *,
     scale: float | None = None,
@@ -243,7 +251,10 @@ def attend(
     q (B, H, T, K), k (B, G, S, K), v (B, G, S, K') -> (B, H, T, K').
     scale None: 1 / sqrt(K). Keys that the mask calls sinks are met by `sink_q`, if
     given, instead of q. Dropout acts on the weights. ValueError: that path can't.
+    Keys and values that are `Kept` (the same one, twice) have a path of their own.
     """
+    if not isinstance(k, Tensor):
+        return k.attend(q, scale or 1 / math.sqrt(q.shape[-1]))
     options = {"softcap": softcap, "sink_q": sink_q, "dropout": dropout}
     path = path or fastest_path(q, v, mask, **options)
     lacks = {"fused": "softcap", "flex": "dropout"}.get(path)
