@@ -6,8 +6,8 @@ resumes. Loss is: the newest whole snapshot is older than the last one that was 
 be saved; a child that can't go on; or a run that, at its end, differs in one bit of
 weights, optimizer, generators, position or logs from one that was never killed.
 
-Four of ten kills are aimed at a save (uniformly over twice the time that one takes),
-four at the removal of old snapshots, two at any time of the child's life.
+Four of ten kills are aimed at a save, uniformly over twice the time that one takes, four
+at the removal of old snapshots (over 1.25 times), two at any time of the child's life.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ SIZES = {  # of the model: about 0.05, 1 and 20 MB a snapshot
     "medium": {"d_model": 64, "n_layers": 2},
     "large": {"d_model": 256, "n_layers": 2},
 }
+AIMS = {"saves": 2.0, "removals": 1.25}  # until when, in times of what it takes
 PHASES = ("training", "writing", "renamed", "removing old ones")
 AFTER_RENAME = ("renamed", "removing old ones")
 
@@ -144,7 +145,7 @@ def aimed(
         moment = chance.uniform(0.0, seconds["life"])
         return lambda alive: _wait(lambda: False, alive, moment)
     which = chance.randrange(1, 5)
-    moment = chance.uniform(0.0, 2.0 * seconds[what])
+    moment = chance.uniform(0.0, AIMS[what] * seconds[what])
 
     def wait(alive: Callable[[], bool]) -> None:
         _wait(lambda: watch[what] >= which, alive, 60.0)

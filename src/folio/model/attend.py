@@ -119,12 +119,11 @@ def attend_explicit(
     queries = q if sink_q is None else torch.stack([q, sink_q], 2)
     queries = queries * (scale or 1 / math.sqrt(width))
     scores = steady(queries.reshape(batch, groups, -1, width), k.transpose(-2, -1))
-    scores = scores.unflatten(2, (heads // groups, -1, length))
     if sink_q is None:
-        scores = scores[:, :, :, 0]  # (B, G, R, T, S)
+        scores = scores.unflatten(2, (-1, length))  # (B, G, R, T, S)
     else:
-        sinks = mask.sink_keys[:, :, None]
-        scores = torch.where(sinks, scores[:, :, :, 1], scores[:, :, :, 0])
+        plain, parked = scores.unflatten(2, (-1, 2, length)).unbind(3)
+        scores = torch.where(mask.sink_keys[:, :, None], parked, plain)
     added = mask.added(scores.dtype, blind_see_all=True)[:, :, None]
     weights = (soft_cap(scores, softcap) + added).softmax(-1)
     if dropout:
