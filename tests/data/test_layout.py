@@ -61,7 +61,7 @@ def rows_of(groups: list[tuple[int, list[int]]], seed: int = 0) -> Batch:
     return Batch(weights.sum().item(), **tensors)
 
 
-PAIRS = [(9, [3, 7]), (1, [8, 2]), (12, [1, 1]), (4, [6, 5])]
+PAIRS = [(9, [3, 7]), (1, [8, 2]), (12, [1, 2]), (4, [6, 5])]
 GROUPS = [(9, [3, 7, 7, 1]), (11, [8, 2, 4, 4])]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import torch
@@ -62,7 +63,8 @@ def in_reach(query: Tensor, key: Tensor, dims: int) -> Tensor:
     """
     if query.ndim == dims:
         return query == key
-    return (query == key[..., :1]).any(-1)
+    seen = (query[..., n] == key[..., 0] for n in range(query.shape[-1]))
+    return reduce(torch.logical_or, seen)
 
 
 class Mask:
