@@ -26,13 +26,14 @@ ROWS = 4  # in each micro-batch, over all ranks
 def make_learner(kind: str, **changes) -> Learner:
     """A learner of the tiny model, whole (ddp, or alone) or in parts (fsdp)."""
     checkpointed = changes.pop("checkpoint_layers", False)
+    compiled = changes.pop("compiled", False)
     options, optimizer = changes.pop("learner", {}), changes.pop("optimizer", adamw)
     dtype = torch.bfloat16 if options.get("precision") == "bf16-weights" else None
     model = tiny_model(**changes)
     model.checkpoint_layers = checkpointed
     ranks = None
     if kind == "fsdp":
-        ranks = Sharded(model, torch.device("cpu"), dtype=dtype)
+        ranks = Sharded(model, torch.device("cpu"), dtype=dtype, compiled=compiled)
     schedule = warmup_cosine(4, 20)
     parts = {"parts": ranks} if optimizer is muon else {}
     optimizer = optimizer(ranks or model, 1e-2, **parts)

@@ -71,3 +71,18 @@ def test_bf16_weights_in_parts_equal_a_whole_twin(tmp_path):
         assert theirs == pytest.approx(mine, rel=1e-4)
     for name, tensor in weights(learner).items():
         torch.testing.assert_close(whole[name], tensor, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.slow  # two processes that compile
+@pytest.mark.parametrize("tensor", [1, 2])
+def test_compiled_blocks_in_parts_equal_one(tensor, tmp_path):
+    on_ranks(
+        2, learn_and_tell, tmp_path, "fsdp", PLAIN | {"compiled": True}, tensor=tensor
+    )
+    learner = make_learner("alone", **PLAIN)
+    wanted = learn(learner)
+    found, whole = told(tmp_path, 0)
+    for mine, theirs in zip(wanted, found, strict=True):
+        assert theirs == pytest.approx(mine, rel=1e-5)
+    for name, other in weights(learner).items():
+        torch.testing.assert_close(whole[name], other, rtol=1e-5, atol=1e-5, msg=name)
