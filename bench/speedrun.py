@@ -50,7 +50,9 @@ WITHOUT: dict[str, dict[str, Any]] = {
     "bf16 weights": {"train": {"precision": "fp32"}},
     "QK-norm": {"model": {"qk_norm": False}},
     "GELU (ReLU² instead)": {"model": {"mlp": "relu2"}},
-    "blocks that begin as the identity": {"model": {"init": "gpt2"}},
+    "GPT-2's start (blocks that begin as the identity instead)": {
+        "model": {"init": "fan_in"}
+    },
     "large embeddings": {"model": {"embedding_std": 0.02}},
     "short wavelengths": {"model": {"rope_theta": 10_000.0}},
     "an untied head": {"model": {"tie_embeddings": True}},
