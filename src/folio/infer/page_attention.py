@@ -21,7 +21,7 @@ from torch import Tensor
 
 KINDS = (torch.float32, torch.float64, torch.bfloat16)
 SUMS = {"reassoc", "contract", "nsz", "arcp"}  # in any order, to fill vector units
-WORTH = 1 << 18  # multiplications: with less to do, a thread isn't worth its start
+WORTH = 1 << 20  # multiplications: with less to do, a thread isn't worth its start
 
 
 def as_array(store: Tensor, page_size: int) -> np.ndarray:
