@@ -1,5 +1,8 @@
 """AdamW as written out is AdamW as torch has it, over many steps."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +10,7 @@ from torch import nn
 from folio.config import UserError
 from folio.model.config import gpt2_like
 from folio.model.decoder import Decoder
-from folio.optim.adamw import adamw, adamw_step
+from folio.optim.adamw import AdamW, adamw, adamw_step
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1, 1.0])
@@ -86,3 +89,44 @@ def test_decay_is_decoupled_from_the_gradient():
 def test_impossible_settings_are_named(fields, words):
     with pytest.raises(UserError, match=words):
         adamw(nn.Linear(2, 2), **fields)
+
+
+def test_it_is_torchs_to_the_last_bit_and_so_is_its_state():
+    torch.manual_seed(0)
+    ours, theirs = nn.Linear(5, 3), nn.Linear(5, 3)
+    theirs.load_state_dict(ours.state_dict())
+    options = {"lr": 0.01, "betas": (0.9, 0.95), "eps": 1e-8, "fused": True}
+    mine = AdamW(ours.parameters(), **options)
+    other = torch.optim.AdamW(theirs.parameters(), **options)
+    for _ in range(4):
+        x = torch.randn(7, 5)
+        for model, optimizer in ((ours, mine), (theirs, other)):
+            optimizer.zero_grad()
+            model(x).square().sum().backward()
+            optimizer.step()
+        mine.load_state_dict(mine.state_dict())
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(a, b)
+    torch.testing.assert_close(mine.state_dict(), other.state_dict(), rtol=0, atol=0)
+
+
+def test_a_step_does_not_import_the_compiler():
+    """That would take a second of every training."""
+    code = """
+import sys, torch
+from folio.optim.muon import Muon
+from folio.stages import pretrain
+weight = torch.nn.Parameter(torch.ones(3, 3))
+groups = [{"params": [weight], "names": ["w"], "muon": True, "weight_decay": 0.0}]
+groups += [{"params": [torch.nn.Parameter(torch.ones(3))], "names": ["b"]}]
+optimizer = Muon(groups, 0.1, 0.9, fused=True)
+for group in groups:
+    group["params"][0].sum().backward()
+optimizer.step()
+optimizer.zero_grad()
+optimizer.state_dict()
+found = [name for name in sys.modules if name in ("torch._dynamo", "sympy")]
+assert not found, found
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 
 import torch
@@ -41,6 +42,20 @@ def adamw_step(
     parameter.sub_(lr * mean_hat / (square_hat.sqrt() + eps))
 
 
+class AdamW(torch.optim.AdamW):
+    """torch's fused AdamW, without what keeps PyTorch's compiler out of its methods.
+
+    To switch the compiler off, those import it, and that takes a second which a short
+    training doesn't have.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.AdamW.zero_grad)
+    state_dict = inspect.unwrap(torch.optim.AdamW.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.AdamW.load_state_dict)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
 def adamw(
     model: nn.Module,
     lr: float = 3e-4,
@@ -49,8 +64,8 @@ def adamw(
     betas: tuple[float, float] = (0.9, 0.95),
     eps: float = 1e-8,
     rates: Mapping[str, float] | None = None,
-) -> torch.optim.AdamW:
-    """torch's fused AdamW over `model`: decay on matrices, none on vectors.
+) -> AdamW:
+    """Fused AdamW over `model`: decay on matrices, none on vectors.
 
     `rates`: learning rates of parts that have another than `lr`, by their names.
     """
@@ -62,4 +77,4 @@ def adamw(
     if not all(0 <= beta < 1 for beta in betas):
         raise UserError(f"betas = {betas}: each must lie in [0, 1)")
     groups = decay_groups(model, weight_decay, rates)
-    return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)
+    return AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)

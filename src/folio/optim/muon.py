@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from folio.config import UserError
+from folio.optim.adamw import AdamW
 from folio.optim.groups import decay_groups
 
 MATRIX = re.compile(r"(^|\.)blocks\.\d+\.(?!.*lora)")  # names of what Muon may take
@@ -63,7 +64,7 @@ class Parts(Protocol):
     def part(self, name: str, whole: Tensor) -> Tensor: ...
 
 
-class Muon(torch.optim.AdamW):
+class Muon(AdamW):
     """Muon for groups with `"muon": True`, AdamW for the others: one optimizer.
 
     A step has a root mean square of 0.2 lr, about that of AdamW's, so that both may

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
@@ -25,8 +25,10 @@ from folio.training.learner import TWIN, Learner, Objective
 from folio.training.loop import Hook
 from folio.training.parallel import Alone
 from folio.training.run import Progress, Run
-from folio.training.sharded import Sharded
 from folio.training.snapshot import newest_snapshot, restore
+
+if TYPE_CHECKING:  # half a second, which runs of one process are spared
+    from folio.training.sharded import Sharded
 
 Say = Callable[[str], None]
 Measure = Callable[[], dict[str, float]]
@@ -101,6 +103,8 @@ def sharded(
     """The model in parts, if that is asked for and there are others to have them."""
     if world_size() == 1 or recipe.parallel.kind != "fsdp":
         return None
+    from folio.training.sharded import Sharded
+
     return Sharded(
         model,
         device,
@@ -131,7 +135,7 @@ def make_optimizer(
             momentum=optim.momentum,
             rounds=optim.rounds,
             dtype=torch.bfloat16 if half else torch.float32,
-            parts=model if isinstance(model, Sharded) else None,
+            parts=model if isinstance(model, Alone) and model.split else None,
             **common,
         )
     return adamw(model, optim.lr, **common)

@@ -12,7 +12,6 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 
 @dataclass(frozen=True)
@@ -39,9 +38,14 @@ def piece(size: int, count: int, index: int) -> tuple[int, int]:
     return start, min(length, size - start)
 
 
+def is_part(tensor: Tensor) -> bool:
+    """Whether it is a DTensor; to import that class would take half a second."""
+    return hasattr(tensor, "to_local")
+
+
 def cuts_of(tensor: Tensor) -> list[Cut]:
     """How `tensor` is cut, outermost first; not at all, if it isn't a DTensor."""
-    if not isinstance(tensor, DTensor):
+    if not is_part(tensor):
         return []
     mesh, cuts = tensor.device_mesh, []
     for number in reversed(range(mesh.ndim)):  # "tensor" cuts first, then "data"
@@ -62,7 +66,7 @@ def cuts_of(tensor: Tensor) -> list[Cut]:
 
 def local(tensor: Tensor) -> Tensor:
     """What this rank has of it, in the same memory."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return tensor.to_local() if is_part(tensor) else tensor
 
 
 def part(whole: Tensor, cuts: list[Cut]) -> Tensor:

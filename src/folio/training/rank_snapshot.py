@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import save
 from torch import Tensor
@@ -38,7 +38,6 @@ from folio.training.parts import (
     verify,
     write_flushed,
 )
-from folio.training.sharded import Sharded
 from folio.training.snapshot import (
     check_space,
     learner_state,
@@ -48,6 +47,9 @@ from folio.training.snapshot import (
     remove,
     snapshot_paths,
 )
+
+if TYPE_CHECKING:  # it brings all of PyTorch's distribution with it
+    from folio.training.sharded import Sharded
 
 
 def dealt_out(sizes: Sequence[int], world: int) -> list[int]:
