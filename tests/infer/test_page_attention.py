@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from folio.infer.engine import Engine
-from folio.infer.paged import InPlace, PagedStore, can_attend_in_place, paged_caches
+from folio.infer.paged import InPlace, PagedStore, can_attend_in_place
+from folio.infer.paged_rows import paged_caches
 from folio.infer.sampling import Sampling
 from folio.model.attend import attend_reference
 from folio.model.config import ModelConfig

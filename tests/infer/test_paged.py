@@ -9,9 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import folio.infer.paged as paged
+from folio.infer import page_layout
 from folio.infer.cache import FullCache
-from folio.infer.paged import PagedStore, page_bytes, paged_caches
+from folio.infer.page_layout import Layout
+from folio.infer.paged import PagedStore, page_bytes, shortest_reach
+from folio.infer.paged_rows import paged_caches
 from folio.infer.pages import OutOfPages, PagePool, PageTable, page_names
 from folio.model.config import ModelConfig
 from folio.model.decoder import Decoder
@@ -161,7 +163,7 @@ def test_every_visible_key_comes_back_and_nothing_else_does(seed):
     generator = torch.Generator().manual_seed(seed)
     cache = paged_caches(config, rows, longest, page_size)[0]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(paged, "BLOCK", chances.choice((4, 8, 512)))
+        patch.setattr(page_layout, "BLOCK", chances.choice((4, 8, 512)))
         record = torch.zeros(rows, longest, 4)
         stored = torch.full((rows, longest), -1)
         for positions in steps_of(chances, rows, longest):
@@ -284,8 +286,8 @@ def played(seed: int, window: int | None, keep: bool):
     chances = random.Random(seed)
     config = config_of(window=window, sinks=2 if window else 0)
     store = PagedStore(config, 150, page_size=2)
-    table = PageTable(PagePool(150), 7, 2, paged.shortest_reach(config))
-    layouts: list[paged.Layout] = []
+    table = PageTable(PagePool(150), 7, 2, shortest_reach(config))
+    layouts: list[Layout] = []
     cache = store.caches(lambda positions: layouts[-1])[0]
     lengths, numbers, got, kept = {}, itertools.count(1), [], 0
     for _ in range(60):
@@ -310,7 +312,7 @@ def played(seed: int, window: int | None, keep: bool):
             lengths[row] += new
         if not keep:
             store.looked.clear()
-        layouts.append(paged.Layout(store, table.pages[[*rows, 6]], positions))
+        layouts.append(Layout(store, table.pages[[*rows, 6]], positions))
         if chances.random() < 0.2:
             layouts[-1].keys(cache.window, cache.sinks)
             continue  # a call that failed after other layers of this kind
@@ -343,10 +345,7 @@ def test_copies_are_not_kept_where_they_would_take_more_than_the_store():
     table = PageTable(PagePool(20), 2, 2)
     for row in (0, 1):
         table.grow(row, 8)
-    small = paged.Layout(store, table.pages[[0]], np.array([[3]]))
-    large = paged.Layout(store, table.pages[[0, 1]], np.array([[3], [3]]))
+    small = Layout(store, table.pages[[0]], np.array([[3]]))
+    large = Layout(store, table.pages[[0, 1]], np.array([[3], [3]]))
     assert (small.keys(None, 0).room, large.keys(None, 0).room) == (16, 0)
-    assert (
-        paged.Layout(store, table.pages[[0]], np.array([[4, 5]])).keys(None, 0).room
-        == 0
-    )
+    assert Layout(store, table.pages[[0]], np.array([[4, 5]])).keys(None, 0).room == 0

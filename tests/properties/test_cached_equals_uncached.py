@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from folio.infer.cache import FullCache, make_caches
-from folio.infer.paged import paged_caches
+from folio.infer.paged_rows import paged_caches
 from folio.infer.stream import Stream, streaming
 from folio.model.config import Experts, ModelConfig, RopeScaling
 from folio.model.decoder import Decoder

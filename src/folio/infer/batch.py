@@ -62,7 +62,8 @@ class Seats:
         """
         staying = set(rows)
         self.taken = [row if row in staying else None for row in self.taken]
-        new = iter([row for row in rows if row not in set(self.taken)])
+        sitting = set(self.taken)
+        new = iter([row for row in rows if row not in sitting])
         filled = [next(new, None) if row is None else row for row in self.taken]
         filled += new
         there = [row for row in filled if row is not None]

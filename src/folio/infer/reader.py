@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from folio.infer.batch import Batch
-from folio.infer.paged import Layout, PagedStore
+from folio.infer.page_layout import Layout
+from folio.infer.paged import PagedStore
 from folio.model.decoder import Decoder
 
 
