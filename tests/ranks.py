@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from folio.model.lora import add_lora
 from folio.model.moe import balance_routers
 from folio.objectives.next_token import next_token
 from folio.optim.adamw import adamw
@@ -29,7 +30,10 @@ def make_learner(kind: str, **changes) -> Learner:
     compiled = changes.pop("compiled", False)
     options, optimizer = changes.pop("learner", {}), changes.pop("optimizer", adamw)
     dtype = torch.bfloat16 if options.get("precision") == "bf16-weights" else None
+    lora = changes.pop("lora", None)
     model = tiny_model(**changes)
+    if lora is not None:
+        add_lora(model, lora)
     model.checkpoint_layers = checkpointed
     ranks = None
     if kind == "fsdp":

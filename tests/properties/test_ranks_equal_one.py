@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from folio.model.lora import LoRA
 from folio.optim.muon import muon
 from helpers import BALANCED
 from ranks import learn, learn_and_tell, make_learner, on_ranks, told, weights
@@ -16,6 +17,7 @@ CASES = {
     "grouped": PLAIN | {"n_kv_heads": 2, "qk_norm": True, "qkv_bias": True},
     "tied": PLAIN | {"tie_embeddings": True, "checkpoint_layers": True},
     "experts": PLAIN | {"experts": BALANCED, "checkpoint_layers": True},
+    "lora": PLAIN | {"bias": True, "lora": LoRA(3, targets=("attention.*", "mlp.*"))},
     "muon": PLAIN | {"optimizer": muon},
     "watched": PLAIN | {"learner": {"watch_gradients": True, "max_norm": 0.1}},
 }

@@ -8,8 +8,15 @@ are whole on each rank, and each computes the same with them.
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import (
+    DTensor,
+    Replicate,
+    Shard,
+    distribute_module,
+    distribute_tensor,
+)
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
     ParallelStyle,
@@ -31,8 +38,14 @@ def cut_layers(model: nn.Module, mesh: DeviceMesh) -> None:
     UserError for what can't be cut evenly, or at all; then nothing is changed.
     """
     count = mesh.size()
-    if lora_layers(model):
-        raise UserError(f"parallel.tensor = {count}: not with [lora]; set it to 1")
+    updated = lora_layers(model)
+    for layer in updated.values():
+        if layer.options.dropout:
+            raise UserError(
+                f"parallel.tensor = {count}: not with lora.dropout ="
+                f" {layer.options.dropout}, of which each rank would draw its own; leave"
+                " it out"
+            )
     plan: dict[str, ParallelStyle] = {}
     for name, module in model.named_modules():
         if isinstance(module, LatentAttention):
@@ -47,11 +60,47 @@ def cut_layers(model: nn.Module, mesh: DeviceMesh) -> None:
         elif isinstance(module, (GatedMLP, PlainMLP)):
             _check(count, "model.d_ff", module.up.out_features)
             plan |= _mlp_plan(name, module)
+    for name in plan.keys() & updated.keys():
+        plan[name] = CutUpdate(by_outputs=isinstance(plan[name], ColwiseParallel))
     parallelize_module(model, mesh, plan)
     for module in model.modules():
         if isinstance(module, Attention):  # its own heads are all that it knows of
             module.n_heads //= count
             module.n_kv_heads //= count
+
+
+class CutUpdate(ParallelStyle):
+    """A layer with a low-rank update, W + B A, cut as the layer alone would be.
+
+    By outputs, B is cut as W is, and A is whole on each rank; by inputs, A is cut and B
+    whole. What one rank lacks of a sum, or of a gradient, DTensor adds up.
+    """
+
+    def __init__(self, by_outputs: bool):
+        super().__init__()
+        whole = Replicate()
+        if by_outputs:
+            self.enters, self.leaves = whole, Shard(-1)
+            self.cuts = {"weight": Shard(0), "bias": Shard(0)}
+            self.cuts |= {"lora_A.weight": whole, "lora_B.weight": Shard(0)}
+        else:
+            self.enters, self.leaves = Shard(-1), whole
+            self.cuts = {"weight": Shard(1), "bias": whole}
+            self.cuts |= {"lora_A.weight": Shard(1), "lora_B.weight": whole}
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        for name, parameter in list(module.named_parameters()):
+            outer, _, last = name.rpartition(".")
+            part = distribute_tensor(parameter, device_mesh, [self.cuts[name]])
+            part = nn.Parameter(part, requires_grad=parameter.requires_grad)
+            module.get_submodule(outer).register_parameter(last, part)
+        return distribute_module(module, device_mesh, None, self._enter, self._leave)
+
+    def _enter(self, _module: nn.Module, inputs: tuple, mesh: DeviceMesh) -> DTensor:
+        return DTensor.from_local(inputs[0], mesh, [self.enters], run_check=False)
+
+    def _leave(self, _module: nn.Module, y: DTensor, _mesh: DeviceMesh) -> Tensor:
+        return y.redistribute(placements=[self.leaves]).to_local()
 
 
 def _check(count: int, field: str, value: int) -> None:
