@@ -43,8 +43,8 @@ def cut_layers(model: nn.Module, mesh: DeviceMesh) -> None:
         if layer.options.dropout:
             raise UserError(
                 f"parallel.tensor = {count}: not with lora.dropout ="
-                f" {layer.options.dropout}, of which each rank would draw its own; leave"
-                " it out"
+                f" {layer.options.dropout}, of which each rank would draw its own:"
+                " leave it out"
             )
     plan: dict[str, ParallelStyle] = {}
     for name, module in model.named_modules():
