@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from folio.model.config import Latent
 from folio.model.lora import LoRA
 from folio.optim.muon import muon
 from helpers import BALANCED
@@ -18,6 +19,8 @@ CASES = {
     "tied": PLAIN | {"tie_embeddings": True, "checkpoint_layers": True},
     "experts": PLAIN | {"experts": BALANCED, "checkpoint_layers": True},
     "lora": PLAIN | {"bias": True, "lora": LoRA(3, targets=("attention.*", "mlp.*"))},
+    "latent": PLAIN
+    | {"latent": Latent(8, 4, query_rank=12), "learner": {"max_norm": 1}},
     "muon": PLAIN | {"optimizer": muon},
     "watched": PLAIN | {"learner": {"watch_gradients": True, "max_norm": 0.1}},
 }

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import (
     DTensor,
+    Partial,
     Replicate,
     Shard,
     distribute_module,
@@ -49,11 +50,9 @@ def cut_layers(model: nn.Module, mesh: DeviceMesh) -> None:
     plan: dict[str, ParallelStyle] = {}
     for name, module in model.named_modules():
         if isinstance(module, LatentAttention):
-            raise UserError(
-                f"parallel.tensor = {count}: not with [model.latent], whose latent all "
-                "heads share; set it to 1"
-            )
-        if isinstance(module, Attention):
+            _check(count, "model.n_heads", module.n_heads)
+            plan |= _latent_plan(name)
+        elif isinstance(module, Attention):
             _check(count, "model.n_heads", module.n_heads)
             _check(count, "model.n_kv_heads", module.n_kv_heads)
             plan |= _attention_plan(name, module)
@@ -64,9 +63,33 @@ def cut_layers(model: nn.Module, mesh: DeviceMesh) -> None:
         plan[name] = CutUpdate(by_outputs=isinstance(plan[name], ColwiseParallel))
     parallelize_module(model, mesh, plan)
     for module in model.modules():
-        if isinstance(module, Attention):  # its own heads are all that it knows of
-            module.n_heads //= count
+        if isinstance(module, (Attention, LatentAttention)):
+            module.n_heads //= count  # its own heads are all that it knows of
+        if isinstance(module, Attention):
             module.n_kv_heads //= count
+
+
+def _latent_plan(name: str) -> dict[str, ParallelStyle]:
+    """By heads, too, but for what all of them share: the latents and one rotary key."""
+    plan: dict[str, ParallelStyle] = {
+        f"{name}.{part}": ColwiseParallel() for part in ("query", "key", "value")
+    }
+    return plan | {f"{name}.rotary_key": Used(), f"{name}.out": RowwiseParallel()}
+
+
+class Used(ParallelStyle):
+    """A layer that is whole on each rank, where but some heads use what it says.
+
+    What they ask of it is summed over the ranks.
+    """
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        def summed(_module: nn.Module, _inputs: tuple, y: Tensor) -> Tensor:
+            whole = DTensor.from_local(y, device_mesh, [Replicate()], run_check=False)
+            return whole.to_local(grad_placements=[Partial()])
+
+        module.register_forward_hook(summed)
+        return module
 
 
 class CutUpdate(ParallelStyle):
