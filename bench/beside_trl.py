@@ -8,9 +8,9 @@ Then, how long a step takes: TRL's within its own `train()`, from the end of one
 the end of the next, so without start-up; ours is a batch of the stream and an update.
 TRL is spared what we don't do, gradient checkpointing, its default, and logging; both
 know the reference's log-probs of DPO beforehand. Seconds are those of the processor, on
-one thread, so that other programs don't count; wall time is in the rows. SFT and DPO go
-in fp32 and once more in half the bits: ours by a twin in bf16 of fp32 weights, TRL by
-its default, autocast to bf16.
+one thread, so that other programs don't count; wall time is in the rows. All go in fp32
+and once more in half the bits: ours by a twin in bf16 of fp32 weights, which samples,
+too; TRL by its default, autocast to bf16.
 
 The value is the smallest of three ratios, one a stage: the faster of TRL's two
 precisions beside the faster of ours. --quick: SFT and DPO, few steps.
@@ -545,8 +545,10 @@ def main() -> None:
         world.half = False
         if not arguments.quick:
             rows += same_rollout(world)
-            taken = alternate(grpo_sides(world), rounds, steps=2)
-            rows += [rising_rewards(taken), speed("grpo", taken)]
+            for world.half in (False, True):
+                name = "grpo, bf16" if world.half else "grpo"
+                taken = alternate(grpo_sides(world), rounds, steps=2)
+                rows += [rising_rewards(taken), speed(name, taken)]
     record("beside_trl", min(best_ratios(rows)), GOAL, rows)
 
 
