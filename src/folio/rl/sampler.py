@@ -21,6 +21,9 @@ from folio.rl.rewards import Reward, judge
 from folio.rl.rollout import Response
 
 
+AT_ONCE = 2048  # tokens of prompts in one step: nobody waits for a first token here
+
+
 class Drawn(NamedTuple):
     """Responses of all ranks, in the order of their prompts; groups stay together."""
 
@@ -51,7 +54,9 @@ class Sampler:
         max_batch: int,
     ):
         check_sampling(sampling)
-        self.engine = Engine(policy, prompts.tokenizer, max_batch=max_batch)
+        self.engine = Engine(
+            policy, prompts.tokenizer, max_batch=max_batch, chunk=AT_ONCE
+        )
         self.prompts, self.reward, self.gold = prompts, reward, gold
         self.group, self.sampling, self.seed = group, sampling, seed
 
