@@ -221,7 +221,8 @@ def test_grpo_answers_with_the_letter_that_is_asked_for_after_3840_samples(seed)
 def test_ppo_answers_with_the_letter_that_is_asked_for_after_3840_samples(seed):
     model = actor_critic(tiny_policy(seed, d_model=64))
     rollouts = ppo_rollouts(model, 64, epochs=2, seed=seed, max_new_tokens=4)
-    rewards = rewards_while(model, rollouts, PPO(), lr=5e-3, steps=120)
+    # At 5e-3 rounding decides whether a seed gets there: one in four does not.
+    rewards = rewards_while(model, rollouts, PPO(), lr=2e-3, steps=120)
     assert rewards[0] < 0.15
     assert sum(rewards[-5:]) / 5 > 0.85
     assert rollouts.metrics["unfinished"] < 0.1
