@@ -6,8 +6,9 @@ resumes. Loss is: the newest whole snapshot is older than the last one that was 
 be saved; a child that can't go on; or a run that, at its end, differs in one bit of
 weights, optimizer, generators, position or logs from one that was never killed.
 
-Four of ten kills are aimed at a save, uniformly over twice the time that one takes, four
-at the removal of old snapshots (over 1.25 times), two at any time of the child's life.
+Four of ten kills are aimed at a save, uniformly over twice the time that one takes,
+four at the removal of old snapshots (over 1.25 times), two at any time of the child's
+life.
 """
 
 from __future__ import annotations

@@ -20,7 +20,6 @@ from folio.rl.ranks import of_all_ranks
 from folio.rl.rewards import Reward, judge
 from folio.rl.rollout import Response
 
-
 AT_ONCE = 2048  # tokens of prompts in one step: nobody waits for a first token here
 
 
