@@ -218,7 +218,9 @@ def test_a_policy_may_speak_and_learn_in_half_the_bits(stage, parent, tmp_path):
     train = {"precision": "bf16-weights"}
     run = run_of(stage, parent, tmp_path / "run", train=train)
     first = next(row for row in rows_of(run) if "kl_sequence" in row)
-    assert first["kl_sequence"] == 0.0  # the reference is rounded as the policy is
+    # The reference is rounded as the policy is. What GRPO learns from but once has the
+    # sampler's log-probs, whose products have other shapes.
+    assert abs(first["kl_sequence"]) <= (0.0 if stage == "ppo" else 5e-3)
     weights = load_decoder(run.folder).state_dict()
     assert {x.dtype for x in weights.values() if x.is_floating_point()} == {
         torch.float32
