@@ -7,7 +7,7 @@ is the smaller of PPO's and GRPO's gain in sampled gold over the fine-tuned mode
 median of the seeds.
 
 --quick: a smaller world, one seed, under a minute of one core; its goal is 0.15.
---keep FOLDER: where the runs are left, and found again.
+--keep FOLDER: where the runs are left, and found again; then `wall_s` is of the rest.
 """
 
 from __future__ import annotations

@@ -34,7 +34,8 @@ class Engine:
     `submit` and `cancel` may be called from any thread; one thread at a time is in
     `step`, and no lock is held while the model runs. Pages of prompts are shared
     and remembered by their content. An exception in a step fails the requests of that
-    batch and nothing else.
+    batch and nothing else. On a CPU with numba, decoding reads pages where they lie;
+    without it, it copies them first, which takes longer.
 
     What a request gets depends on its prompt, options and seed alone: not on its
     neighbors, the order of arrival, chunks, preemption or what is remembered. For dense

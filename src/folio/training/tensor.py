@@ -69,18 +69,52 @@ def cut_layers(model: nn.Module, mesh: DeviceMesh) -> None:
             module.n_kv_heads //= count
 
 
+def _check(count: int, field: str, value: int) -> None:
+    if value % count:
+        raise UserError(
+            f"{field} = {value}: can't be cut into parallel.tensor = {count} equal "
+            "parts; choose a divisor"
+        )
+
+
+def _attention_plan(name: str, module: Attention) -> dict[str, ParallelStyle]:
+    """Queries, keys and values by heads; what the heads say is summed by `out`."""
+    plan: dict[str, ParallelStyle] = {
+        f"{name}.{part}": ColwiseParallel() for part in ("query", "key", "value")
+    }
+    plan[f"{name}.out"] = RowwiseParallel()
+    if module.query_norm is not None:
+        # They see some heads only (dimension 1), so their gradients must be summed.
+        for part in ("query_norm", "key_norm"):
+            plan[f"{name}.{part}"] = SequenceParallel(
+                sequence_dim=1, use_local_output=True
+            )
+    return plan
+
+
 def _latent_plan(name: str) -> dict[str, ParallelStyle]:
     """By heads, too, but for what all of them share: the latents and one rotary key."""
     plan: dict[str, ParallelStyle] = {
         f"{name}.{part}": ColwiseParallel() for part in ("query", "key", "value")
     }
-    return plan | {f"{name}.rotary_key": Used(), f"{name}.out": RowwiseParallel()}
+    plan[f"{name}.rotary_key"] = SummedGradient()
+    plan[f"{name}.out"] = RowwiseParallel()
+    return plan
 
 
-class Used(ParallelStyle):
-    """A layer that is whole on each rank, where but some heads use what it says.
+def _mlp_plan(name: str, module: GatedMLP | PlainMLP) -> dict[str, ParallelStyle]:
+    plan: dict[str, ParallelStyle] = {f"{name}.down": RowwiseParallel()}
+    for part in ("gate", "up"):
+        if hasattr(module, part):
+            plan[f"{name}.{part}"] = ColwiseParallel()
+    return plan
 
-    What they ask of it is summed over the ranks.
+
+class SummedGradient(ParallelStyle):
+    """A layer that is whole on each rank, of which each rank's heads make use.
+
+    Forward it is itself; backward, what the heads ask of it is summed over the ranks
+    (Megatron-LM's operator f).
     """
 
     def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
@@ -124,34 +158,3 @@ class CutUpdate(ParallelStyle):
 
     def _leave(self, _module: nn.Module, y: DTensor, _mesh: DeviceMesh) -> Tensor:
         return y.redistribute(placements=[self.leaves]).to_local()
-
-
-def _check(count: int, field: str, value: int) -> None:
-    if value % count:
-        raise UserError(
-            f"{field} = {value}: can't be cut into parallel.tensor = {count} equal "
-            "parts; choose a divisor"
-        )
-
-
-def _attention_plan(name: str, module: Attention) -> dict[str, ParallelStyle]:
-    """Queries, keys and values by heads; what the heads say is summed by `out`."""
-    plan: dict[str, ParallelStyle] = {
-        f"{name}.{part}": ColwiseParallel() for part in ("query", "key", "value")
-    }
-    plan[f"{name}.out"] = RowwiseParallel()
-    if module.query_norm is not None:
-        # They see some heads only (dimension 1), so their gradients must be summed.
-        for part in ("query_norm", "key_norm"):
-            plan[f"{name}.{part}"] = SequenceParallel(
-                sequence_dim=1, use_local_output=True
-            )
-    return plan
-
-
-def _mlp_plan(name: str, module: GatedMLP | PlainMLP) -> dict[str, ParallelStyle]:
-    plan: dict[str, ParallelStyle] = {f"{name}.down": RowwiseParallel()}
-    for part in ("gate", "up"):
-        if hasattr(module, part):
-            plan[f"{name}.{part}"] = ColwiseParallel()
-    return plan
